@@ -1,0 +1,1 @@
+//! Run open-weight models: facade crate and the rlx-run binary.

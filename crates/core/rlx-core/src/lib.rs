@@ -1,0 +1,1 @@
+//! Task traits, the model registry, generic runners and checkpoint download.

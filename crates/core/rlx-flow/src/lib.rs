@@ -1,0 +1,1 @@
+//! Building blocks on the RLX graph: linear, norms, RoPE, attention, MLP, and the decoder specification.

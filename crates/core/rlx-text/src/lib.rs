@@ -1,0 +1,1 @@
+//! Tokenizers, chat templates, sampling and streaming decode.

@@ -1,0 +1,1 @@
+//! Checkpoints: safetensors and GGUF readers and writers, name rules, inspection.

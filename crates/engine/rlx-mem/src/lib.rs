@@ -1,0 +1,14 @@
+//! Host memory of the RLX engine: aligned buffers in huge pages, mapped files, cheap shared slices.
+//!
+//! - [`AlignedBuf`]: zeroed, 64-byte aligned memory for numbers; large ones ask for 2 MB pages, which is worth a third of
+//!   the DRAM bandwidth when weights stream through the cores.
+//! - [`MappedFile`]: a file mapped read-only, whose pages can be given back once they have been repacked.
+//! - [`Bytes`]: a shared, cheaply cloned slice of either.
+
+mod aligned;
+mod bytes;
+mod mapped;
+
+pub use aligned::AlignedBuf;
+pub use bytes::Bytes;
+pub use mapped::MappedFile;

@@ -1,0 +1,1 @@
+//! Graph passes of the RLX compiler: fusion and memory planning.

@@ -1,0 +1,1 @@
+//! ggml block formats: layout, exact dequantisation and quantisation.

@@ -1,0 +1,1 @@
+//! Devices, compilation, sessions, KV cache and state of the RLX engine.

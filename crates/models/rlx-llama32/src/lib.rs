@@ -1,0 +1,1 @@
+//! Llama 3.x, SmolLM2 and every GGUF of architecture llama.
