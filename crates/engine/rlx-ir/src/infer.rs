@@ -1,0 +1,310 @@
+//! Shape inference, and the verifier that repeats it over a whole graph.
+
+use crate::graph::{Graph, Value};
+use crate::{AttentionSpec, DType, Epilogue, HeadNorm, LinearPart, Norm, Op, ParamId, Shape, ValueId};
+
+/// A graph that cannot be.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum IrError {
+    /// Operands that do not fit an op.
+    #[error("{label}: {op}: {what}")]
+    Node { label: String, op: &'static str, what: String },
+    /// One parameter name used with two shapes.
+    #[error("parameter {name} is used with shape {first:?} and with shape {second:?}")]
+    ParamShape { name: String, first: Vec<usize>, second: Vec<usize> },
+    /// A value that is read before, or written more than once.
+    #[error("{label}: value %{value} {what}")]
+    Order { label: String, value: u32, what: &'static str },
+}
+
+type Inferred = Result<Vec<Value>, String>;
+
+/// The values that `op` makes of `inputs`.
+pub(crate) fn infer(graph: &Graph, op: &Op, inputs: &[ValueId]) -> Inferred {
+    let check = Check { graph, inputs };
+    match op {
+        Op::Input => Err("declared by Graph::input only".into()),
+        Op::Embedding { table } => {
+            check.count(1)?;
+            let width = check.matrix(*table)?.1;
+            let ids = check.indices(0)?;
+            Ok(vec![f32_value(Shape::new(ids.dims().iter().copied().chain([width.into()])))])
+        }
+        Op::Linear(part) => {
+            check.count(1)?;
+            Ok(vec![f32_value(check.linear(0, part)?)])
+        }
+        Op::Norm { norm, group } => {
+            check.count(1)?;
+            let width = check.width(0)?;
+            let group = group.unwrap_or(width);
+            if group == 0 || !width.is_multiple_of(group) {
+                return Err(format!("groups of {group} do not divide a row of {width}"));
+            }
+            check.norm(norm, group)?;
+            Ok(vec![check.value(0)?.clone()])
+        }
+        Op::Unary(_) => {
+            check.count(1)?;
+            check.activations(0)?;
+            Ok(vec![check.value(0)?.clone()])
+        }
+        Op::Binary(_) | Op::Gated(_) => {
+            check.count(2)?;
+            check.same_shape(0, 1)?;
+            Ok(vec![check.value(0)?.clone()])
+        }
+        Op::RopeTable { inv_freq, .. } => {
+            check.count(1)?;
+            let positions = check.indices(0)?;
+            Ok(vec![f32_value(Shape::new(positions.dims().iter().copied().chain([(2 * inv_freq.len()).into()])))])
+        }
+        Op::Rope { head_dim, .. } => {
+            check.count(2)?;
+            let width = check.width(0)?;
+            if *head_dim == 0 || !width.is_multiple_of(*head_dim) {
+                return Err(format!("heads of {head_dim} do not divide a row of {width}"));
+            }
+            check.rope_table(1, *head_dim)?;
+            Ok(vec![check.value(0)?.clone()])
+        }
+        Op::Attention(spec) => {
+            check.count(3)?;
+            Ok(vec![f32_value(check.attention(spec)?)])
+        }
+        Op::SelectRows => {
+            check.count(2)?;
+            let width = check.width(0)?;
+            let rows = check.indices(1)?;
+            Ok(vec![f32_value(Shape::new(rows.dims().iter().copied().chain([width.into()])))])
+        }
+        Op::FusedLinear { norm, parts, epilogue } => {
+            check.count(if *epilogue == Epilogue::Add { 2 } else { 1 })?;
+            if let Some(norm) = norm {
+                check.norm(norm, check.width(0)?)?;
+            }
+            let mut shapes = parts.iter().map(|part| check.linear(0, part)).collect::<Result<Vec<_>, _>>()?;
+            match epilogue {
+                Epilogue::Gated(_) if shapes.len() != 2 || shapes[0] != shapes[1] => {
+                    return Err("a gated epilogue takes two parts of one shape".into());
+                }
+                Epilogue::Gated(_) => shapes.truncate(1),
+                Epilogue::Add if shapes.len() != 1 || check.value(1)?.shape != shapes[0] => {
+                    return Err("an added residual has the shape of the only part's product".into());
+                }
+                _ if shapes.is_empty() => return Err("no parts".into()),
+                _ => {}
+            }
+            Ok(shapes.into_iter().map(f32_value).collect())
+        }
+        Op::FusedAttention { spec, q_norm, k_norm, rope } => {
+            check.count(if rope.is_some() { 4 } else { 3 })?;
+            for HeadNorm { weight, .. } in q_norm.iter().chain(k_norm) {
+                check.vector(*weight, spec.head_dim)?;
+            }
+            if let Some(rope) = rope {
+                let pairs = check.rope_table(3, spec.head_dim)?;
+                if pairs != rope.pairs {
+                    return Err(format!("the table has {pairs} pairs, the op {}", rope.pairs));
+                }
+            }
+            Ok(vec![f32_value(check.attention(spec)?)])
+        }
+    }
+}
+
+fn f32_value(shape: Shape) -> Value {
+    Value { dtype: DType::F32, shape }
+}
+
+struct Check<'a> {
+    graph: &'a Graph,
+    inputs: &'a [ValueId],
+}
+
+impl Check<'_> {
+    fn count(&self, n: usize) -> Result<(), String> {
+        if self.inputs.len() == n { Ok(()) } else { Err(format!("takes {n} operands, not {}", self.inputs.len())) }
+    }
+
+    fn value(&self, i: usize) -> Result<&Value, String> {
+        let id = self.inputs[i];
+        self.graph.values().get(id.index()).ok_or_else(|| format!("no value %{}", id.0))
+    }
+
+    fn activations(&self, i: usize) -> Result<&Shape, String> {
+        let value = self.value(i)?;
+        if value.dtype != DType::F32 {
+            return Err(format!("operand {i} is {}, not F32", value.dtype));
+        }
+        Ok(&value.shape)
+    }
+
+    fn indices(&self, i: usize) -> Result<&Shape, String> {
+        let value = self.value(i)?;
+        if value.dtype != DType::I32 {
+            return Err(format!("operand {i} is {}, not I32", value.dtype));
+        }
+        Ok(&value.shape)
+    }
+
+    fn width(&self, i: usize) -> Result<usize, String> {
+        self.activations(i)?.width().ok_or_else(|| format!("operand {i} has no constant width"))
+    }
+
+    fn same_shape(&self, i: usize, j: usize) -> Result<(), String> {
+        let (a, b) = (self.activations(i)?, self.activations(j)?);
+        if a == b {
+            return Ok(());
+        }
+        let symbols = self.graph.symbols();
+        Err(format!("shapes {} and {} differ", a.display(symbols), b.display(symbols)))
+    }
+
+    fn matrix(&self, id: ParamId) -> Result<(usize, usize), String> {
+        let param = self.graph.params().get(id.index()).ok_or("no such parameter")?;
+        match param.shape[..] {
+            [rows, cols] if rows > 0 && cols > 0 => Ok((rows, cols)),
+            _ => Err(format!("parameter {} of shape {:?} is no matrix", param.name, param.shape)),
+        }
+    }
+
+    fn vector(&self, id: ParamId, len: usize) -> Result<(), String> {
+        let param = self.graph.params().get(id.index()).ok_or("no such parameter")?;
+        if param.shape == [len] {
+            Ok(())
+        } else {
+            Err(format!("parameter {} has shape {:?}, not [{len}]", param.name, param.shape))
+        }
+    }
+
+    fn norm(&self, norm: &Norm, width: usize) -> Result<(), String> {
+        let (weight, bias) = match *norm {
+            Norm::Rms { weight, .. } => (weight, None),
+            Norm::Layer { weight, bias, .. } => (weight, bias),
+        };
+        weight.into_iter().chain(bias).try_for_each(|id| self.vector(id, width))
+    }
+
+    fn linear(&self, x: usize, part: &LinearPart) -> Result<Shape, String> {
+        let (out, inner) = self.matrix(part.weight)?;
+        let width = self.width(x)?;
+        if width != inner {
+            let name = &self.graph.param_info(part.weight).name;
+            return Err(format!("a row has {width} elements, {name} takes {inner}"));
+        }
+        if let Some(bias) = part.bias {
+            self.vector(bias, out)?;
+        }
+        Ok(self.activations(x)?.with_width(out))
+    }
+
+    fn rope_table(&self, i: usize, head_dim: usize) -> Result<usize, String> {
+        let width = self.width(i)?;
+        if width % 2 != 0 || width > head_dim {
+            return Err(format!("a table of width {width} does not fit heads of {head_dim}"));
+        }
+        Ok(width / 2)
+    }
+
+    fn attention(&self, spec: &AttentionSpec) -> Result<Shape, String> {
+        if spec.kv_heads == 0 || spec.head_dim == 0 || spec.v_head_dim == 0 || !spec.heads.is_multiple_of(spec.kv_heads)
+        {
+            return Err(format!("{} query heads over {} key/value heads", spec.heads, spec.kv_heads));
+        }
+        let want = [spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim, spec.kv_heads * spec.v_head_dim];
+        for (i, want) in want.into_iter().enumerate() {
+            let width = self.width(i)?;
+            if width != want {
+                return Err(format!("operand {i} is {width} wide, not {want}"));
+            }
+        }
+        if let Some(cache) = spec.cache {
+            let cache = self.graph.caches().get(cache.index()).ok_or("no such KV cache")?;
+            if (cache.kv_heads, cache.k_dim, cache.v_dim) != (spec.kv_heads, spec.head_dim, spec.v_head_dim) {
+                return Err(format!("the KV cache is of other sizes: {cache:?}"));
+            }
+        }
+        Ok(self.activations(0)?.with_width(spec.heads * spec.v_head_dim))
+    }
+}
+
+impl Graph {
+    /// Checks the whole graph: every value is written once and before it is read, every op's shapes hold.
+    pub fn verify(&self) -> Result<(), IrError> {
+        let mut written = vec![false; self.values().len()];
+        for node in self.nodes() {
+            let order = |value: &ValueId, what| IrError::Order { label: node.label.clone(), value: value.0, what };
+            for id in &node.inputs {
+                if !written.get(id.index()).copied().unwrap_or(false) {
+                    return Err(order(id, "is read before it is written"));
+                }
+            }
+            if node.op != Op::Input {
+                let fail = |what| IrError::Node { label: node.label.clone(), op: node.op.name(), what };
+                let inferred = infer(self, &node.op, &node.inputs).map_err(fail)?;
+                let same = inferred.len() == node.outputs.len()
+                    && inferred.iter().zip(&node.outputs).all(|(value, id)| value == self.value(*id));
+                if !same {
+                    return Err(fail("results are not of the inferred shapes".into()));
+                }
+            }
+            for id in &node.outputs {
+                if std::mem::replace(&mut written[id.index()], true) {
+                    return Err(order(id, "is written twice"));
+                }
+            }
+        }
+        for (name, id) in self.outputs() {
+            if !written[id.index()] {
+                return Err(IrError::Order {
+                    label: name.clone(),
+                    value: id.0,
+                    what: "is an output but never written",
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BinaryOp, Node};
+
+    fn toy() -> (Graph, ValueId) {
+        let mut g = Graph::new();
+        let t = g.symbol("T");
+        let x = g.input("x", DType::F32, Shape::rows(t, 8));
+        (g, x)
+    }
+
+    #[test]
+    fn linear_infers_and_rejects_wrong_widths() {
+        let (mut g, x) = toy();
+        let good = g.param("w", &[4, 8]).unwrap();
+        let bad = g.param("v", &[4, 9]).unwrap();
+        let y = g.push(Op::Linear(LinearPart { weight: good, bias: None }), &[x], "y").unwrap()[0];
+        assert_eq!(g.value(y).shape.display(g.symbols()).to_string(), "[T, 4]");
+        let error = g.push(Op::Linear(LinearPart { weight: bad, bias: None }), &[x], "z").unwrap_err();
+        assert!(error.to_string().contains("a row has 8 elements, v takes 9"), "{error}");
+        assert!(g.push(Op::Binary(BinaryOp::Add), &[x, y], "sum").is_err());
+        assert!(g.param("w", &[8, 4]).is_err());
+        g.output("y", y);
+        g.verify().unwrap();
+    }
+
+    #[test]
+    fn order_is_verified() {
+        let (mut g, x) = toy();
+        let y = g.push(Op::Binary(BinaryOp::Add), &[x, x], "double").unwrap()[0];
+        g.output("y", y);
+        let mut nodes: Vec<Node> = g.nodes().to_vec();
+        nodes.swap(0, 1);
+        assert!(matches!(g.clone().with_nodes(nodes), Err(IrError::Order { .. })));
+        let twice = [g.nodes(), &g.nodes()[1..]].concat();
+        assert!(matches!(g.with_nodes(twice), Err(IrError::Order { .. })));
+    }
+}
