@@ -1,0 +1,84 @@
+//! Where each value lives: one arena, shared by values whose lives do not overlap.
+
+use rlx_ir::Graph;
+
+/// Every value starts on a cache line, which is also a ZMM register.
+const ALIGN: usize = 64;
+
+/// Sizes that cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A symbol has no value, or a size overflows.
+    #[error("value %{0} has no size under the bindings {1:?}")]
+    Unsized(u32, Vec<usize>),
+}
+
+/// The arena's layout for one binding of the symbols.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemoryPlan {
+    /// Byte offset of each value.
+    pub offsets: Vec<usize>,
+    /// Elements of each value (all are 4 bytes wide).
+    pub elements: Vec<usize>,
+    /// Rows of each value.
+    pub rows: Vec<usize>,
+    /// Size of the arena in bytes.
+    pub arena_bytes: usize,
+}
+
+impl MemoryPlan {
+    /// Plans `graph` under `bindings`: greedy first fit by time, largest gap reuse. Outputs live to the end.
+    ///
+    /// # Errors
+    /// If a symbol is unbound or a size overflows.
+    pub fn new(graph: &Graph, bindings: &[usize]) -> Result<MemoryPlan, PlanError> {
+        let count = graph.values().len();
+        let mut plan =
+            MemoryPlan { offsets: vec![0; count], elements: vec![0; count], rows: vec![0; count], arena_bytes: 0 };
+        let last_use = last_uses(graph);
+        let mut live: Vec<(usize, usize, usize)> = Vec::new(); // (offset, bytes, last use)
+        for (time, node) in graph.nodes().iter().enumerate() {
+            for &id in &node.outputs {
+                let fail = || PlanError::Unsized(id.0, bindings.to_vec());
+                let shape = &graph.value(id).shape;
+                let elements = shape.elements(bindings).ok_or_else(fail)?;
+                let bytes = elements.checked_mul(4).and_then(|n| n.checked_next_multiple_of(ALIGN)).ok_or_else(fail)?;
+                let offset = first_fit(&live, bytes);
+                let at = live.partition_point(|&(other, ..)| other < offset);
+                live.insert(at, (offset, bytes, last_use[id.index()].max(time)));
+                plan.offsets[id.index()] = offset;
+                plan.elements[id.index()] = elements;
+                plan.rows[id.index()] = shape.row_count(bindings).ok_or_else(fail)?;
+                plan.arena_bytes = plan.arena_bytes.max(offset + bytes);
+            }
+            live.retain(|&(_, _, last)| last > time);
+        }
+        Ok(plan)
+    }
+}
+
+/// The node that reads each value last; outputs of the graph outlive all nodes.
+fn last_uses(graph: &Graph) -> Vec<usize> {
+    let mut last = vec![0; graph.values().len()];
+    for (time, node) in graph.nodes().iter().enumerate() {
+        for id in &node.inputs {
+            last[id.index()] = time;
+        }
+    }
+    for (_, id) in graph.outputs() {
+        last[id.index()] = graph.nodes().len();
+    }
+    last
+}
+
+/// The lowest offset with room for `bytes` among the live ranges, which are sorted by offset.
+fn first_fit(live: &[(usize, usize, usize)], bytes: usize) -> usize {
+    let mut offset = 0;
+    for &(start, size, _) in live {
+        if offset + bytes <= start {
+            break;
+        }
+        offset = offset.max(start + size);
+    }
+    offset
+}
