@@ -1,1 +1,12 @@
 //! Building blocks on the RLX graph: linear, norms, RoPE, attention, MLP, and the decoder specification.
+//!
+//! Models write mathematics with [`Flow`]; language models are data, a [`DecoderSpec`].
+
+mod decoder;
+mod flow;
+mod rope;
+
+pub use decoder::{AttentionLayer, DecoderSpec, LayerSpec, Mlp, NormKind, NormSpec, Taps};
+pub use flow::{Flow, FlowError, RopeTable, Tensor};
+pub use rlx_ir::{Activation, Graph};
+pub use rope::{RopeScaling, RopeSpec, Yarn};

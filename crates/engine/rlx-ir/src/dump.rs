@@ -44,7 +44,7 @@ impl Graph {
             Op::Norm { norm, group: Some(group) } => format!("{} group={group}", norm_text(norm)),
             Op::Unary(unary) => format!("{unary:?}"),
             Op::Gated(activation) => format!("{activation:?}"),
-            Op::RopeTable { inv_freq, attention_factor } => {
+            Op::RopeTable { inv_freq, attention_factor, .. } => {
                 format!("pairs={} attention_factor={attention_factor}", inv_freq.len())
             }
             Op::Rope { style, head_dim } => format!("{style:?} head_dim={head_dim}"),

@@ -4,6 +4,7 @@
 //! Dims may be symbolic, so that one graph serves prefill, decode and batches of any size. There is no I/O and no kernel
 //! here.
 
+pub mod batch;
 mod dtype;
 mod dump;
 mod graph;
@@ -15,6 +16,7 @@ pub use dtype::DType;
 pub use graph::{Cache, CacheId, Graph, Node, Param, ParamId, Value, ValueId};
 pub use infer::IrError;
 pub use op::{
-    Activation, AttentionSpec, BinaryOp, Epilogue, FusedRope, HeadNorm, LinearPart, Norm, Op, RopeStyle, UnaryOp,
+    Activation, AttentionSpec, BinaryOp, DynamicNtk, Epilogue, FusedRope, HeadNorm, LinearPart, Norm, Op, RopeStyle,
+    UnaryOp,
 };
 pub use shape::{Dim, Shape, Symbol};

@@ -119,6 +119,19 @@ pub enum Epilogue {
     Gated(Activation),
 }
 
+/// NTK-aware RoPE scaling that follows the sequence's length (Hugging Face `rope_type: dynamic`): beyond `max_positions` the
+/// base becomes `theta * (factor * len / max_positions - (factor - 1)) ^ (d / (d - 2))` with `d` twice the number of pairs and
+/// `len` one more than the largest position of the batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DynamicNtk {
+    /// The base.
+    pub theta: f32,
+    /// The scaling factor.
+    pub factor: f32,
+    /// The length up to which nothing changes.
+    pub max_positions: usize,
+}
+
 /// RoPE folded into attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FusedRope {
@@ -166,6 +179,8 @@ pub enum Op {
     RopeTable {
         /// Inverse frequency per pair, with all scaling applied.
         inv_freq: Vec<f32>,
+        /// Recomputes the frequencies for long sequences.
+        dynamic: Option<DynamicNtk>,
         /// YaRN's attention factor; 1 otherwise.
         attention_factor: f32,
     },

@@ -31,7 +31,7 @@ fn layer() -> Graph {
     let tokens = t.g.symbol("T");
     let x = t.g.input("x", DType::F32, Shape::rows(tokens, 32));
     let positions = t.g.input("positions", DType::I32, Shape::new([tokens.into()]));
-    let table = t.push(Op::RopeTable { inv_freq: vec![1.0; 4], attention_factor: 1.0 }, &[positions]);
+    let table = t.push(Op::RopeTable { inv_freq: vec![1.0; 4], dynamic: None, attention_factor: 1.0 }, &[positions]);
     let h = t.norm(x, "l.input_layernorm", None);
     let (q, k, v) = (t.linear(h, "l.attn.q", 32), t.linear(h, "l.attn.k", 16), t.linear(h, "l.attn.v", 16));
     let (q, k) = (t.norm(q, "l.q_norm", Some(8)), t.norm(k, "l.k_norm", Some(8)));

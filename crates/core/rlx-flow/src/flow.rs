@@ -1,0 +1,201 @@
+//! The builder that models write their mathematics with.
+
+use rlx_ir::{
+    Activation, AttentionSpec, BinaryOp, Cache, DType, Graph, IrError, LinearPart, Norm, Op, ParamId, RopeStyle, Shape,
+    UnaryOp, ValueId,
+};
+
+use crate::{NormKind, NormSpec, RopeSpec};
+
+/// A graph that a model description does not make.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FlowError {
+    /// An op whose operands do not fit.
+    #[error("the model's sizes do not fit together: {0}")]
+    Graph(#[from] IrError),
+    /// A description that is wrong before any op is built.
+    #[error("{0}")]
+    Spec(String),
+}
+
+/// A value of the flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tensor(ValueId);
+
+/// The cosines and sines of one kind of RoPE, shared by the layers that use it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RopeTable {
+    table: Tensor,
+    style: RopeStyle,
+}
+
+/// Builds a [`Graph`]. Parameter names are the scope plus the name given, as `model.layers.0.` + `mlp.up_proj` + `.weight`.
+///
+/// The first error is kept and reported by [`Flow::finish`], so that model code reads as mathematics.
+#[derive(Debug, Default)]
+pub struct Flow {
+    graph: Graph,
+    scope: String,
+    error: Option<FlowError>,
+}
+
+impl Flow {
+    /// An empty flow.
+    pub fn new() -> Flow {
+        Flow::default()
+    }
+
+    /// Runs `body` with `name.` appended to the scope.
+    pub fn scope<R>(&mut self, name: &str, body: impl FnOnce(&mut Flow) -> R) -> R {
+        let length = self.scope.len();
+        self.scope.push_str(name);
+        self.scope.push('.');
+        let result = body(self);
+        self.scope.truncate(length);
+        result
+    }
+
+    /// The graph, or the first error.
+    pub fn finish(self) -> Result<Graph, FlowError> {
+        match self.error {
+            Some(error) => Err(error),
+            None => {
+                self.graph.verify()?;
+                Ok(self.graph)
+            }
+        }
+    }
+
+    /// Declares an I32 input `[symbol]`.
+    pub fn index_input(&mut self, name: &str, symbol: &str) -> Tensor {
+        let symbol = self.graph.symbol(symbol);
+        Tensor(self.graph.input(name, DType::I32, Shape::new([symbol.into()])))
+    }
+
+    /// Names a value as an output of the graph.
+    pub fn output(&mut self, name: &str, x: Tensor) {
+        self.graph.output(name, x.0);
+    }
+
+    /// Declares a KV cache for an attention layer.
+    pub fn cache(&mut self, cache: Cache) -> rlx_ir::CacheId {
+        self.graph.cache(cache)
+    }
+
+    /// Rows of the table `name.weight` `[entries, width]`.
+    pub fn embedding(&mut self, ids: Tensor, name: &str, entries: usize, width: usize) -> Tensor {
+        let table = self.param(name, "weight", &[entries, width]);
+        self.push(Op::Embedding { table }, &[ids], name)
+    }
+
+    /// `x W^T (+ b)` with `name.weight` `[out, in]` and `name.bias` `[out]`.
+    pub fn linear(&mut self, x: Tensor, name: &str, out: usize, bias: bool) -> Tensor {
+        let width = self.width(x);
+        let weight = self.param(name, "weight", &[out, width]);
+        let bias = bias.then(|| self.param(name, "bias", &[out]));
+        self.push(Op::Linear(LinearPart { weight, bias }), &[x], name)
+    }
+
+    /// Normalises rows with `name.weight` (and `name.bias`).
+    pub fn norm(&mut self, spec: &NormSpec, x: Tensor, name: &str) -> Tensor {
+        let width = self.width(x);
+        self.norm_runs(spec, x, name, width, None)
+    }
+
+    /// Normalises each head (each run of `head_dim` elements of a row) with `name.weight` `[head_dim]`.
+    pub fn head_norm(&mut self, spec: &NormSpec, x: Tensor, name: &str, head_dim: usize) -> Tensor {
+        self.norm_runs(spec, x, name, head_dim, Some(head_dim))
+    }
+
+    fn norm_runs(&mut self, spec: &NormSpec, x: Tensor, name: &str, width: usize, group: Option<usize>) -> Tensor {
+        let weight = Some(self.param(name, "weight", &[width]));
+        let norm = match spec.kind {
+            NormKind::Rms => Norm::Rms { weight, eps: spec.eps },
+            NormKind::Layer { bias } => {
+                let bias = bias.then(|| self.param(name, "bias", &[width]));
+                Norm::Layer { weight, bias, eps: spec.eps }
+            }
+        };
+        self.push(Op::Norm { norm, group }, &[x], name)
+    }
+
+    /// The RoPE table of `spec` at `positions` `[T]`.
+    pub fn rope_table(&mut self, spec: &RopeSpec, positions: Tensor) -> RopeTable {
+        let op = Op::RopeTable {
+            inv_freq: spec.inv_freq.clone(),
+            dynamic: spec.dynamic,
+            attention_factor: spec.attention_factor,
+        };
+        RopeTable { table: self.push(op, &[positions], "rope"), style: spec.style }
+    }
+
+    /// Turns the heads of `x` by `rope`.
+    pub fn rope(&mut self, x: Tensor, rope: &RopeTable, head_dim: usize) -> Tensor {
+        self.push(Op::Rope { style: rope.style, head_dim }, &[x, rope.table], "rope")
+    }
+
+    /// Scaled dot-product attention.
+    pub fn attention(&mut self, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor {
+        self.push(Op::Attention(spec), &[q, k, v], "attention")
+    }
+
+    /// `act(x)`.
+    pub fn activation(&mut self, x: Tensor, activation: Activation) -> Tensor {
+        self.push(Op::Unary(UnaryOp::Activation(activation)), &[x], "act")
+    }
+
+    /// `x * factor`.
+    pub fn scale(&mut self, x: Tensor, factor: f32) -> Tensor {
+        self.push(Op::Unary(UnaryOp::Scale(factor)), &[x], "scale")
+    }
+
+    /// `cap * tanh(x / cap)`.
+    pub fn soft_cap(&mut self, x: Tensor, cap: f32) -> Tensor {
+        self.push(Op::Unary(UnaryOp::SoftCap(cap)), &[x], "soft_cap")
+    }
+
+    /// `a + b`.
+    pub fn add(&mut self, a: Tensor, b: Tensor) -> Tensor {
+        self.push(Op::Binary(BinaryOp::Add), &[a, b], "add")
+    }
+
+    /// `a * b`, elementwise.
+    pub fn mul(&mut self, a: Tensor, b: Tensor) -> Tensor {
+        self.push(Op::Binary(BinaryOp::Mul), &[a, b], "mul")
+    }
+
+    /// The rows of `x` named by the indices `rows` `[R]`.
+    pub fn select_rows(&mut self, x: Tensor, rows: Tensor) -> Tensor {
+        self.push(Op::SelectRows, &[x, rows], "select_rows")
+    }
+
+    fn param(&mut self, name: &str, kind: &str, shape: &[usize]) -> ParamId {
+        let full = format!("{}{name}.{kind}", self.scope);
+        self.graph.param(&full, shape).unwrap_or_else(|error| {
+            self.fail(error.into());
+            ParamId(u32::MAX)
+        })
+    }
+
+    fn push(&mut self, op: Op, inputs: &[Tensor], name: &str) -> Tensor {
+        if self.error.is_none() {
+            let label = format!("{}{name}", self.scope);
+            let ids: Vec<ValueId> = inputs.iter().map(|tensor| tensor.0).collect();
+            match self.graph.push(op, &ids, &label) {
+                Ok(outputs) => return Tensor(outputs[0]),
+                Err(error) => self.fail(error.into()),
+            }
+        }
+        // Never looked at: with an error kept, nothing is built any more.
+        Tensor(ValueId(u32::MAX))
+    }
+
+    /// Keeps the first error.
+    pub(crate) fn fail(&mut self, error: FlowError) {
+        self.error.get_or_insert(error);
+    }
+
+    fn width(&self, x: Tensor) -> usize {
+        self.graph.values().get(x.0.index()).and_then(|value| value.shape.width()).unwrap_or(0)
+    }
+}
