@@ -22,6 +22,16 @@ pub enum QuantError {
         /// Elements given.
         elements: usize,
     },
+    /// The number of elements is no whole number of rows.
+    #[error("{elements} elements to be packed as {dtype} are no whole number of rows of {row_len}")]
+    PartialRow {
+        /// The type packed into.
+        dtype: DType,
+        /// Elements given.
+        elements: usize,
+        /// Row length given.
+        row_len: usize,
+    },
     /// A buffer has the wrong length.
     #[error("{what} for {dtype} must have length {expected}, but has length {found}")]
     Size {
