@@ -153,7 +153,10 @@ fn plain_types_round_to_nearest_even() {
     let f16 = unpacked(DType::F16, &packed(DType::F16, &x, 8, None));
     assert_eq!(f16[..5], [1.0, 1.0, 1.0 + f32::powi(2.0, -9), f32::INFINITY, -0.0]);
     assert!(f16[5].is_nan() && f16[6] == 0.0 && f16[7] == f32::NEG_INFINITY);
-    let bf16 = unpacked(DType::BF16, &packed(DType::BF16, &[1.00390625, 1.01171875, f32::NAN], 3, None));
+    let bf16 = unpacked(
+        DType::BF16,
+        &packed(DType::BF16, &[1.0 + f32::powi(2.0, -8), 1.0 + 3.0 * f32::powi(2.0, -8), f32::NAN], 3, None),
+    );
     assert_eq!(bf16[..2], [1.0, 1.015625]);
     assert!(bf16[2].is_nan());
     for dtype in [DType::F32, DType::F64] {
