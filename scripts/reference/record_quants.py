@@ -3,7 +3,7 @@
 
 Writes crates/engine/rlx-quant/tests/data/dequantize.safetensors and quantize.safetensors:
 
-- dequantize: for every block type, random blocks (`<TYPE>.bytes`) and their values (`<TYPE>.values`) by gguf's quants.py;
+- dequantize: for every block type, random blocks (`<TYPE>.bytes`) and their values (`<TYPE>.values`) by the gguf package;
   Q8_1 and Q8_K, which gguf lacks, by their formula.
 - quantize: inputs `x` [rows, columns] and `importance` [columns], and the blocks that ggml's C library makes from them, without
   (`<TYPE>.plain`) and with importance (`<TYPE>.weighted`).

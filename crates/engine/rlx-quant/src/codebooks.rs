@@ -17,8 +17,8 @@ pub const fn codebook(dtype: DType) -> Option<&'static [i8; 16]> {
     }
 }
 
-/// Half of the power of two that an E8M0 exponent byte means, `2^(e-128)`; the half makes up for [`KVALUES_MXFP4`] being
-/// doubled. Exact for every byte: the two smallest results are subnormal.
+/// Half of the power of two that an E8M0 exponent byte means, `2^(e-128)`; the half makes up for [`KVALUES_MXFP4`]
+/// being doubled. Exact for every byte: the two smallest results are subnormal.
 pub const fn e8m0_half(e: u8) -> f32 {
     f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e as u32 - 1) << 23 })
 }

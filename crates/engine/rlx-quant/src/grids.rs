@@ -1,7 +1,7 @@
 //! Grids of the IQ types: the short vectors that quant indices stand for.
 //!
-//! These tables are part of the file formats. They are kept packed, one 16-bit number a vector, its first element in the
-//! lowest bits, and expanded at compile time.
+//! These tables are part of the file formats. They are kept packed, one 16-bit number a vector, its first element in
+//! the lowest bits, and expanded at compile time.
 
 /// Magnitudes of the IQ2 grids; code 3 does not occur.
 const IQ2: [i8; 4] = [8, 25, 43, 0];

@@ -75,7 +75,8 @@ fn exact_mut<'a, T, const N: usize>(
 /// ```
 ///
 /// and evaluated as `(d * scale[g]) * (q[i] - zero) ± (dmin * min[g])` in f32 this is bit for bit what
-/// [`dequantize`](crate::dequantize) gives. The minimum is *subtracted* for Q2_K, Q4_K, Q5_K. Q4_1 and Q5_1 store a float
+/// [`dequantize`](crate::dequantize) gives. The minimum is *subtracted* for Q2_K, Q4_K, Q5_K. Q4_1 and Q5_1 store a
+/// float
 /// `m` that is *added*: `dmin` is `m` as stored, and `min` is 1. Types with one scale a block have `scale` 1 throughout; types
 /// without minima have `min` and `dmin` 0.
 ///

@@ -58,8 +58,8 @@ fn blocks_are_byte_equal_to_the_reference() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Largest error of a block of this type, relative to the largest magnitude in the block: about one and a half steps, since the
-/// end of the range opposite to the extreme value is clipped by one step.
+/// Largest error of a block of this type, relative to the largest magnitude in the block: about one and a half steps,
+/// since the end of the range opposite to the extreme value is clipped by one step.
 fn bound(dtype: DType) -> f32 {
     match dtype {
         DType::Q8_0 | DType::Q8_1 | DType::Q8_K => 0.005,

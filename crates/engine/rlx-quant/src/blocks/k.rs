@@ -6,8 +6,8 @@ use crate::ints::BlockScales;
 
 /// Scale and minimum (6 bits each) of group `j` (0..8) of Q4_K and Q5_K.
 ///
-/// Groups 0..4 sit in the low 6 bits of bytes 0..4 (scale) and 4..8 (minimum). Groups 4..8 have their low 4 bits in bytes
-/// 8..12 (scale low, minimum high nibble) and their top 2 bits on top of the bytes of group `j - 4`.
+/// Groups 0..4 sit in the low 6 bits of bytes 0..4 (scale) and 4..8 (minimum). Groups 4..8 have their low 4 bits in
+/// bytes 8..12 (scale low, minimum high nibble) and their top 2 bits on top of the bytes of group `j - 4`.
 #[inline(always)]
 pub fn q4_k_scale_min(j: usize, scales: &[u8; 12]) -> (u8, u8) {
     if j < 4 {
@@ -19,8 +19,8 @@ pub fn q4_k_scale_min(j: usize, scales: &[u8; 12]) -> (u8, u8) {
 
 /// The 16 signed scales of Q3_K (-32..32).
 ///
-/// Their low 4 bits are the nibbles of bytes 0..8 (low nibbles first), their top 2 bits lie in bytes 8..12, two bits for each
-/// run of four scales.
+/// Their low 4 bits are the nibbles of bytes 0..8 (low nibbles first), their top 2 bits lie in bytes 8..12, two bits
+/// for each run of four scales.
 #[inline(always)]
 pub fn q3_k_scales(packed: &[u8; 12]) -> [i8; 16] {
     std::array::from_fn(|g| {
@@ -42,7 +42,8 @@ pub fn iq4_xs_scales(high: u16, low: &[u8; 4]) -> [i8; 8] {
 
 /// Q2_K: `q` in 0..4, 16 groups of 16, scale and minimum in 0..16.
 ///
-/// Byte `l` of each half's 32 bytes holds the elements `l`, `l + 32`, `l + 64`, `l + 96` of that half, lowest bits first.
+/// Byte `l` of each half's 32 bytes holds the elements `l`, `l + 32`, `l + 64`, `l + 96` of that half, lowest bits
+/// first.
 #[inline]
 pub fn q2_k_ints(block: &[u8; 84], q: &mut [u8; 256], scale: &mut [i8; 16], min: &mut [u8; 16]) -> BlockScales {
     for g in 0..16 {
@@ -124,8 +125,8 @@ pub fn q5_k_ints(block: &[u8; 176], q: &mut [u8; 256], scale: &mut [i8; 8], min:
 
 /// Q6_K: `q` in 0..64, zero point 32, 16 groups of 16, signed 8-bit scales.
 ///
-/// Each half (128 elements) has 64 bytes of low nibbles (the low ones first) and 32 bytes with two top bits for each of its
-/// four runs of 32.
+/// Each half (128 elements) has 64 bytes of low nibbles (the low ones first) and 32 bytes with two top bits for each
+/// of its four runs of 32.
 #[inline]
 pub fn q6_k_ints(block: &[u8; 210], q: &mut [u8; 256], scale: &mut [i8; 16], min: &mut [u8; 16]) -> BlockScales {
     for half in 0..2 {

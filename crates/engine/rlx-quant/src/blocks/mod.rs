@@ -1,6 +1,7 @@
 //! Byte layouts of the ggml block types, and exact integer accessors for them.
 //!
-//! Each table lists the fields of a block in order, as `name[bytes]`; `d`, `dmin`, `m`, `s` are f16 unless said otherwise.
+//! Each table lists the fields of a block in order, as `name[bytes]`; `d`, `dmin`, `m`, `s` are f16 unless said
+//! otherwise.
 //!
 //! | type    | elements | bytes | fields |
 //! |---------|------|-----|--------|
@@ -29,8 +30,8 @@
 //! | TQ2_0   | 256  | 66  | `qs[64] d[2]` |
 //! | MXFP4   | 32   | 17  | `e[1] qs[16]`, `e` an E8M0 exponent |
 //!
-//! The functions here take one block as an exact-size array and cannot fail; [`unpack_ints`](crate::unpack_ints) is the same
-//! by [`DType`](rlx_ir::DType).
+//! The functions here take one block as an exact-size array and cannot fail; [`unpack_ints`](crate::unpack_ints) is
+//! the same by [`DType`](rlx_ir::DType).
 
 mod k;
 mod legacy;

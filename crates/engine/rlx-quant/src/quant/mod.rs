@@ -40,8 +40,8 @@ pub const fn can_quantize(dtype: DType) -> bool {
 /// Packs `src` into `dtype`.
 ///
 /// `src` is a whole number of blocks; `dst` has exactly `dtype.bytes_for(src.len())` bytes. F32, F16, BF16 and F64 convert, rounded to
-/// nearest even. Block types come out byte for byte as ggml's reference quantiser makes them. Non-finite input spoils its
-/// block only: nothing panics, but the values of that block mean nothing.
+/// nearest even. Block types come out byte for byte as ggml's reference quantiser makes them. Non-finite input spoils
+/// its block only: nothing panics, but the values of that block mean nothing.
 pub fn quantize(dtype: DType, src: &[f32], dst: &mut [u8]) -> Result<(), QuantError> {
     quantize_with_importance(dtype, src, src.len(), None, dst)
 }
@@ -49,8 +49,8 @@ pub fn quantize(dtype: DType, src: &[f32], dst: &mut [u8]) -> Result<(), QuantEr
 /// Packs rows of `row_len` elements, minimising the error weighted by the importance of each column.
 ///
 /// `importance` has `row_len` non-negative entries, usually the mean squared activations an importance matrix holds. It is used by
-/// Q4_0, Q4_1, Q5_0, Q5_1, the K types but Q8_K, IQ4_NL and IQ4_XS; the other types ignore it. With `None` this is [`quantize`]. `src` is a
-/// whole number of rows, `row_len` a whole number of blocks.
+/// Q4_0, Q4_1, Q5_0, Q5_1, the K types but Q8_K, IQ4_NL and IQ4_XS; the other types ignore it. With `None` this is
+/// [`quantize`]. `src` is a whole number of rows, `row_len` a whole number of blocks.
 pub fn quantize_with_importance(
     dtype: DType,
     src: &[f32],

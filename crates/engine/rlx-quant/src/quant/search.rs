@@ -1,14 +1,14 @@
 //! Searches for the scale (and minimum) that quantise a group of numbers with the least weighted error.
 //!
-//! These are the searches of ggml's reference quantiser. They try a fixed set of scales near the one that maps the extreme
-//! value to the end of the range, round, and solve the least-squares problem for the rounded quants. The order of the float
-//! operations is part of their definition: the packed bytes depend on it.
+//! These are the searches of ggml's reference quantiser. They try a fixed set of scales near the one that maps the
+//! extreme value to the end of the range, round, and solve the least-squares problem for the rounded quants. The order
+//! of the float operations is part of their definition: the packed bytes depend on it.
 
 /// A group whose largest magnitude is below this is taken for zero.
 pub(super) const GROUP_MAX_EPS: f32 = 1e-15;
 
-/// Rounds half to even by letting the float adder do it; exact for magnitudes below 2^22. Beyond that, and for NaN, it gives
-/// some 23-bit integer, so callers clamp.
+/// Rounds half to even by letting the float adder do it; exact for magnitudes below 2^22. Beyond that, and for NaN, it
+/// gives some 23-bit integer, so callers clamp.
 #[inline(always)]
 pub(super) fn nearest(x: f32) -> i32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23
@@ -212,8 +212,8 @@ pub(super) struct Steps {
     pub(super) absolute: bool,
 }
 
-/// Fits `x ≈ scale * l - min` with `l` in `0..=nmax` and `min >= 0`; gives `(scale, min)`. At most 32 elements. ggml: `make_qkx2_quants`
-/// and `make_qkx3_quants`.
+/// Fits `x ≈ scale * l - min` with `l` in `0..=nmax` and `min >= 0`; gives `(scale, min)`. At most 32 elements. ggml:
+/// `make_qkx2_quants` and `make_qkx3_quants`.
 pub(super) fn fit_affine(x: &[f32], weights: &[f32], nmax: i32, steps: &Steps, l: &mut [u8]) -> (f32, f32) {
     let (mut min, mut max) = (x[0], x[0]);
     let (mut sum_w, mut sum_x) = (weights[0], weights[0] * x[0]);
