@@ -133,7 +133,7 @@ impl RopeSpec {
         if !(theta.is_finite() && theta > 1.0) {
             return spec_error(format!("base {theta} is not above 1"));
         }
-        if rotary_dim == 0 || rotary_dim % 2 != 0 {
+        if rotary_dim == 0 || !rotary_dim.is_multiple_of(2) {
             return spec_error(format!("{rotary_dim} turned elements per head are no whole pairs"));
         }
         let pairs = rotary_dim / 2;

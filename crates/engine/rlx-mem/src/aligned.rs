@@ -1,21 +1,16 @@
 //! Zeroed, 64-byte aligned buffers of plain numbers.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-/// From this size on a buffer starts on a 2 MB boundary and asks for huge pages.
-const HUGE_PAGE: usize = 2 << 20;
-const ALIGN: usize = 64;
+use crate::pages::Allocation;
 
 /// A zeroed buffer of `T`, aligned to 64 bytes (a cache line, a ZMM register, an AMX tile row).
 pub struct AlignedBuf<T> {
-    ptr: NonNull<u8>,
+    memory: Allocation,
     len: usize,
-    layout: Layout,
     _element: PhantomData<T>,
 }
 
@@ -30,16 +25,8 @@ impl<T: AnyBitPattern + NoUninit> AlignedBuf<T> {
     /// # Panics
     /// If `len` elements exceed the address space; callers check sizes that come from files first.
     pub fn zeroed(len: usize) -> Self {
-        let bytes = len.checked_mul(size_of::<T>()).expect("buffer size overflows").max(ALIGN);
-        let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { ALIGN };
-        let layout = Layout::from_size_align(bytes, align).expect("buffer size overflows");
-        // SAFETY: `layout` has non-zero size.
-        let raw = unsafe { alloc_zeroed(layout) };
-        let Some(ptr) = NonNull::new(raw) else { handle_alloc_error(layout) };
-        if bytes >= HUGE_PAGE {
-            advise_huge(ptr, bytes);
-        }
-        AlignedBuf { ptr, len, layout, _element: PhantomData }
+        let bytes = len.checked_mul(size_of::<T>()).expect("buffer size overflows");
+        AlignedBuf { memory: Allocation::zeroed(bytes), len, _element: PhantomData }
     }
 
     /// A copy of `data`.
@@ -50,37 +37,18 @@ impl<T: AnyBitPattern + NoUninit> AlignedBuf<T> {
     }
 }
 
-#[cfg(target_os = "linux")]
-fn advise_huge(ptr: NonNull<u8>, bytes: usize) {
-    // SAFETY: the range was just allocated, starts on a page boundary (2 MB alignment) and madvise only changes how it
-    // is backed. A refusal costs speed alone, so the result is not needed.
-    unsafe {
-        libc::madvise(ptr.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE);
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn advise_huge(_ptr: NonNull<u8>, _bytes: usize) {}
-
-impl<T> Drop for AlignedBuf<T> {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with this very layout; plain data needs no drop of its own.
-        unsafe { dealloc(self.ptr.as_ptr(), self.layout) }
-    }
-}
-
 impl<T> Deref for AlignedBuf<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
         // SAFETY: `len` elements were allocated zeroed, which is a valid `T` (AnyBitPattern, checked at construction).
-        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.len) }
     }
 }
 
 impl<T> DerefMut for AlignedBuf<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and `&mut self` is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().cast(), self.len) }
     }
 }
 

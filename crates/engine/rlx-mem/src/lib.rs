@@ -8,6 +8,7 @@
 mod aligned;
 mod bytes;
 mod mapped;
+mod pages;
 
 pub use aligned::AlignedBuf;
 pub use bytes::Bytes;
