@@ -1,1 +1,3 @@
 //! Task traits, the model registry, generic runners and checkpoint download.
+
+pub mod fetch;
