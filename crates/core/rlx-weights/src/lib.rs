@@ -1,1 +1,22 @@
-//! Checkpoints: safetensors and GGUF readers and writers, name rules, inspection.
+//! Checkpoints as named tensors, from files that may be hostile.
+//!
+//! [`Checkpoint::open`] takes a path (GGUF, safetensors, split files, a directory, a registered custom format) and gives
+//! tensors as slices of the mapped files, plus metadata. Sizes and offsets are checked before they are believed; errors
+//! are typed and one line long. [`gguf`] and [`safetensors_file`] read and write the formats themselves.
+
+mod checkpoint;
+mod custom;
+mod error;
+pub mod gguf;
+mod locate;
+mod quant_tag;
+pub mod safetensors_file;
+mod split;
+mod tensor;
+
+pub use checkpoint::{Checkpoint, Format, OpenOptions};
+pub use custom::{CustomFormat, list_formats, register_format};
+pub use error::WeightsError;
+pub use gguf::{GgufMetadata, GgufValue};
+pub use locate::{GgufListing, list_gguf};
+pub use tensor::TensorView;
