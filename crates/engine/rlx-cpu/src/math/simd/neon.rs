@@ -1,0 +1,177 @@
+//! Four lanes of AArch64 Advanced SIMD. Checked by the compiler only: the project's machines have no such processor.
+
+use std::arch::aarch64::*;
+use std::ops::{Add, Div, Mul, Sub};
+
+use half::f16;
+
+use super::Simd;
+
+/// A Q register. Advanced SIMD is part of every AArch64 target that Rust has, so no dispatch is needed.
+#[derive(Clone, Copy)]
+pub(crate) struct Neon(float32x4_t);
+
+macro_rules! operator {
+    ($trait:ident, $method:ident, $intrinsic:ident) => {
+        impl $trait for Neon {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                // SAFETY: the instruction is part of the target.
+                Neon(unsafe { $intrinsic(self.0, other.0) })
+            }
+        }
+    };
+}
+operator!(Add, add, vaddq_f32);
+operator!(Sub, sub, vsubq_f32);
+operator!(Mul, mul, vmulq_f32);
+operator!(Div, div, vdivq_f32);
+
+// SAFETY of every block below: the instructions are part of the target, and pointers are valid by the caller's promise.
+impl Simd for Neon {
+    const LANES: usize = 4;
+    type Mask = uint32x4_t;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        // SAFETY: see above.
+        Neon(unsafe { vdupq_n_f32(x) })
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: see above.
+        Neon(unsafe { vld1q_f32(p) })
+    }
+    #[inline(always)]
+    unsafe fn load_part(p: *const f32, n: usize) -> Self {
+        let mut lanes = [0.0f32; 4];
+        // SAFETY: see above for the first n <= 4.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n.min(4));
+            Neon(vld1q_f32(lanes.as_ptr()))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: see above.
+        unsafe { vst1q_f32(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, n: usize) {
+        let mut lanes = [0.0f32; 4];
+        // SAFETY: see above for the first n <= 4.
+        unsafe {
+            vst1q_f32(lanes.as_mut_ptr(), self.0);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n.min(4));
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const f16) -> Self {
+        // The hardware's conversions are not yet stable in Rust.
+        let mut lanes = [0.0f32; 4];
+        // SAFETY: see above.
+        unsafe {
+            for (i, x) in lanes.iter_mut().enumerate() {
+                *x = (*p.add(i)).to_f32();
+            }
+            Neon(vld1q_f32(lanes.as_ptr()))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_f16(self, p: *mut f16) {
+        let mut lanes = [0.0f32; 4];
+        // SAFETY: see above.
+        unsafe {
+            vst1q_f32(lanes.as_mut_ptr(), self.0);
+            for (i, x) in lanes.into_iter().enumerate() {
+                *p.add(i) = f16::from_f32(x);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(p: *const i8) -> Self {
+        let mut lanes = [0.0f32; 4];
+        // SAFETY: see above.
+        unsafe {
+            for (i, x) in lanes.iter_mut().enumerate() {
+                *x = f32::from(*p.add(i));
+            }
+            Neon(vld1q_f32(lanes.as_ptr()))
+        }
+    }
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        // SAFETY: see above.
+        Neon(unsafe { vfmaq_f32(c.0, self.0, b.0) })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        Self::select(self.lt(other), other, self)
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Self::select(other.lt(self), other, self)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: see above.
+        Neon(unsafe { vabsq_f32(self.0) })
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: see above.
+        Neon(unsafe { vsqrtq_f32(self.0) })
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        // SAFETY: see above.
+        Neon(unsafe { vrndnq_f32(self.0) })
+    }
+    #[inline(always)]
+    fn scale2(self, n: Self) -> Self {
+        // SAFETY: see above. Two steps, so that each power of two is a normal number.
+        unsafe {
+            let n = vcvtq_s32_f32(n.0);
+            let half = vshrq_n_s32::<1>(n);
+            let bias = vdupq_n_s32(127);
+            let a = vshlq_n_s32::<23>(vaddq_s32(half, bias));
+            let b = vshlq_n_s32::<23>(vaddq_s32(vsubq_s32(n, half), bias));
+            Neon(vmulq_f32(vmulq_f32(self.0, vreinterpretq_f32_s32(a)), vreinterpretq_f32_s32(b)))
+        }
+    }
+    #[inline(always)]
+    fn lt(self, other: Self) -> uint32x4_t {
+        // SAFETY: see above.
+        unsafe { vcltq_f32(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn select(mask: uint32x4_t, yes: Self, no: Self) -> Self {
+        // SAFETY: see above.
+        Neon(unsafe { vbslq_f32(mask, yes.0, no.0) })
+    }
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: see above.
+        unsafe { vaddvq_f32(self.0) }
+    }
+    #[inline(always)]
+    fn max_lane(self) -> f32 {
+        // SAFETY: see above.
+        unsafe { vmaxvq_f32(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_sums(v: [Self; 4], p: *mut f32) {
+        // SAFETY: see above.
+        unsafe { vst1q_f32(p, vpaddq_f32(vpaddq_f32(v[0].0, v[1].0), vpaddq_f32(v[2].0, v[3].0))) }
+    }
+    #[inline(always)]
+    unsafe fn transpose(src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize) {
+        for row in 0..4 {
+            for col in 0..4 {
+                // SAFETY: the caller's promise for 4 rows of 4.
+                unsafe { *dst.add(col * dst_stride + row) = *src.add(row * src_stride + col) }
+            }
+        }
+    }
+}
