@@ -1,9 +1,16 @@
 //! CPU backend of RLX: kernels per instruction set behind one dispatch, thread pool, executor.
 
 mod isa;
+mod linear;
+pub mod math;
 mod pool;
+pub mod rows;
 mod shared;
 
 pub use isa::{Isa, IsaError};
+pub use linear::{
+    Epilogue, LinearArgs, LinearError, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
+    linear, scratch_bytes,
+};
 pub use pool::{ThreadCtx, ThreadPool, WorkCounter};
 pub use shared::SharedSlice;

@@ -1,0 +1,134 @@
+//! f32 activations against float panels, converted to f32 in registers.
+
+use std::arch::x86_64::*;
+
+use super::unpack::load_f16;
+use crate::linear::format::PANEL;
+use crate::linear::kernels;
+use crate::linear::plan::UNIT;
+
+/// How far ahead weights are fetched when they stream from memory.
+const PREFETCH: usize = 4096;
+
+/// As [`scalar::float`](crate::linear::scalar::float).
+///
+/// # Safety
+/// As the scalar kernel, and the machine has AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
+    panels: [*const u8; 2],
+    count: usize,
+    pairs: usize,
+    x: *const f32,
+    out: *mut f32,
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        if T >= 4 && count == 2 {
+            tile::<DTYPE, T, 2, 1>(panels, pairs, x, out);
+        } else {
+            // Few tokens: a panel at a time, one stream; several sums per result hide the latency of the FMA.
+            for p in 0..count {
+                let panels = [panels[p]; 1];
+                if T == 1 {
+                    tile::<DTYPE, T, 1, 4>(panels, pairs, x, out.add(p * PANEL));
+                } else if T <= 6 {
+                    tile::<DTYPE, T, 1, 2>(panels, pairs, x, out.add(p * PANEL));
+                } else {
+                    tile::<DTYPE, T, 1, 1>(panels, pairs, x, out.add(p * PANEL));
+                }
+            }
+        }
+    }
+}
+
+/// `T` tokens times the first `P` panels, with `U` independent sums per result: pairs of columns go to them in turn.
+///
+/// # Safety
+/// As [`float`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+unsafe fn tile<const DTYPE: u8, const T: usize, const P: usize, const U: usize>(
+    panels: impl AsRef<[*const u8]>,
+    pairs: usize,
+    x: *const f32,
+    out: *mut f32,
+) {
+    let panels = panels.as_ref();
+    let mut sums = [[[_mm512_setzero_ps(); T]; P]; U];
+    // SAFETY: pairs below `pairs` lie in the panels and the tile.
+    unsafe {
+        let mut pair = 0;
+        while pair + U <= pairs {
+            for (u, sums) in sums.iter_mut().enumerate() {
+                step::<DTYPE, T, P>(panels, pair + u, x, sums);
+            }
+            pair += U;
+        }
+        while pair < pairs {
+            step::<DTYPE, T, P>(panels, pair, x, &mut sums[0]);
+            pair += 1;
+        }
+        for t in 0..T {
+            for p in 0..P {
+                let mut sum = sums[0][p][t];
+                for other in &sums[1..] {
+                    sum = _mm512_add_ps(sum, other[p][t]);
+                }
+                _mm512_storeu_ps(out.add(t * UNIT + p * PANEL), sum);
+            }
+        }
+    }
+}
+
+/// Two columns of `P` panels times `T` tokens.
+///
+/// # Safety
+/// As [`float`], with `pair` below the number of pairs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+unsafe fn step<const DTYPE: u8, const T: usize, const P: usize>(
+    panels: &[*const u8],
+    pair: usize,
+    x: *const f32,
+    sums: &mut [[__m512; T]; P],
+) {
+    // SAFETY: the caller's promises; prefetches may go beyond the end.
+    unsafe {
+        let mut columns = [[_mm512_setzero_ps(); P]; 2];
+        for p in 0..P {
+            let bytes = 2 * PANEL * kernels::float_dtype(DTYPE).block_bytes();
+            let at = panels[p].add(pair * bytes);
+            if T <= 2 {
+                for line in 0..bytes / 64 {
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH + 64 * line).cast());
+                }
+            }
+            match DTYPE {
+                kernels::F32 => {
+                    columns[0][p] = _mm512_loadu_ps(at.cast());
+                    columns[1][p] = _mm512_loadu_ps(at.add(64).cast());
+                }
+                kernels::F16 => {
+                    columns[0][p] = load_f16(at);
+                    columns[1][p] = load_f16(at.add(32));
+                }
+                _ => {
+                    let both = _mm512_loadu_si512(at.cast());
+                    columns[0][p] = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(both));
+                    let high = _mm512_and_si512(both, _mm512_set1_epi32(0xFFFF_0000u32 as i32));
+                    columns[1][p] = _mm512_castsi512_ps(high);
+                }
+            }
+        }
+        for (c, columns) in columns.iter().enumerate() {
+            let x = x.add((2 * pair + c) * T);
+            for t in 0..T {
+                let x = _mm512_set1_ps(*x.add(t));
+                for p in 0..P {
+                    sums[p][t] = _mm512_fmadd_ps(columns[p], x, sums[p][t]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The dispatch: which function serves an instruction set, a type and a tile size.
+
+use rlx_ir::DType;
+
+use super::format::with_format;
+use super::prepare::GroupMeta;
+use super::scalar;
+use crate::Isa;
+
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
+
+/// Int8 tile times one panel; see [`scalar::int8`].
+pub(crate) type Int8Kernel = unsafe fn(*const u8, usize, *const i8, *const GroupMeta, *mut f32);
+/// f32 tile times up to two float panels; see [`scalar::float`].
+pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, usize, *const f32, *mut f32);
+/// Panel to f32 columns; see [`scalar::dequantise`].
+pub(crate) type DequantiseKernel = unsafe fn(*const u8, usize, *mut f32);
+
+/// The types of float panels as const parameters.
+pub(crate) const F32: u8 = 0;
+pub(crate) const F16: u8 = 1;
+pub(crate) const BF16: u8 = 2;
+
+/// The type that a const parameter stands for.
+pub(crate) const fn float_dtype(code: u8) -> DType {
+    match code {
+        F32 => DType::F32,
+        F16 => DType::F16,
+        _ => DType::BF16,
+    }
+}
+
+macro_rules! by_int8_tile {
+    ($tokens:expr, $module:ident, $F:ty) => {
+        match $tokens {
+            1 => $module::int8::<$F, 1> as Int8Kernel,
+            2 => $module::int8::<$F, 2>,
+            3 => $module::int8::<$F, 3>,
+            4 => $module::int8::<$F, 4>,
+            6 => $module::int8::<$F, 6>,
+            _ => $module::int8::<$F, 8>,
+        }
+    };
+}
+
+/// The int8 kernel for tiles of `tokens` tokens (one of the sizes of [`int8_tile_rows`](super::plan::int8_tile_rows)).
+pub(crate) fn int8(isa: Isa, dtype: DType, tokens: usize) -> Int8Kernel {
+    with_format!(dtype, F => match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx => by_int8_tile!(tokens, avx512, F),
+        _ => by_int8_tile!(tokens, scalar, F),
+    }, else unreachable!("{dtype} has no packed layout"))
+}
+
+macro_rules! by_float_tile {
+    ($tokens:expr, $module:ident, $D:ident, [$($t:literal)*]) => {
+        match $tokens {
+            $($t => $module::float::<$D, $t> as FloatKernel,)*
+            _ => unreachable!("f32 tiles have at most 14 tokens"),
+        }
+    };
+}
+
+macro_rules! by_float_type {
+    ($dtype:expr, $tokens:expr, $module:ident, $sizes:tt) => {
+        match $dtype {
+            DType::F16 => by_float_tile!($tokens, $module, F16, $sizes),
+            DType::BF16 => by_float_tile!($tokens, $module, BF16, $sizes),
+            _ => by_float_tile!($tokens, $module, F32, $sizes),
+        }
+    };
+}
+
+/// The f32 kernel for float panels of `dtype` (F32 for dequantised ones) and tiles of `tokens` tokens.
+pub(crate) fn float(isa: Isa, dtype: DType, tokens: usize) -> FloatKernel {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx => by_float_type!(dtype, tokens, avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]),
+        _ => by_float_type!(dtype, tokens, scalar, [1 2 3 4 5 6]),
+    }
+}
+
+/// The function that dequantises panels of `dtype` to f32.
+pub(crate) fn dequantise(isa: Isa, dtype: DType) -> DequantiseKernel {
+    with_format!(dtype, F => match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx => avx512::dequantise::<F> as DequantiseKernel,
+        _ => scalar::dequantise::<F>,
+    }, else unreachable!("{dtype} has no packed layout"))
+}

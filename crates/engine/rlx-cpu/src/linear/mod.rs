@@ -1,0 +1,137 @@
+//! `y = x W^T` with weights of any type: the norm before it, several matrices of the same input, and bias, activation,
+//! gate or residual after it, in one step without a barrier between them.
+//!
+//! A call has two phases. First the activations are *prepared*: normalised and converted to the form that the weights'
+//! kernels read (int8 blocks, f32 or bf16 tiles). A single row is prepared by every thread for itself; more rows are shared
+//! out and followed by a barrier. Then the threads take *units* of 32 weight rows from a common counter, multiply them with
+//! all tokens and finish the results while they are in the first-level cache.
+//!
+//! | weights | few tokens | many tokens, with AMX | `Precision::F32` |
+//! |---|---|---|---|
+//! | quantised | int8 dot products | dequantised to bf16 tiles | dequantised to f32, f32 FMA |
+//! | types without packed kernels | dequantised to f32, f32 FMA | dequantised to bf16 tiles | dequantised to f32, f32 FMA |
+//! | F16, BF16 | f32 FMA | bf16 tiles | f32 FMA |
+//! | F32 | f32 FMA | f32 FMA (`Precision::Bf16`: bf16 tiles) | f32 FMA |
+
+mod activate;
+mod finish;
+mod format;
+mod kernels;
+mod pack;
+mod plan;
+mod prepare;
+mod run;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use rlx_ir::Activation;
+
+pub use pack::{LinearError, PackedMatrix};
+pub use plan::{LinearShape, scratch_bytes};
+pub use run::linear;
+
+use crate::SharedSlice;
+
+/// Rows of activations to read: row `t` is `data[t * stride..][..width]`.
+#[derive(Clone, Copy)]
+pub struct RowsIn<'a> {
+    /// The elements.
+    pub data: &'a [f32],
+    /// Elements from one row to the next.
+    pub stride: usize,
+}
+
+/// Rows to write: row `t` is `data[t * stride..][..width]`.
+#[derive(Clone, Copy)]
+pub struct RowsOut<'a> {
+    /// The elements; may be written by all threads, each its own part.
+    pub data: SharedSlice<'a, f32>,
+    /// Elements from one row to the next.
+    pub stride: usize,
+}
+
+/// What happens to each row of x first.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Prologue<'a> {
+    /// Nothing.
+    #[default]
+    None,
+    /// `x / sqrt(mean(x^2) + eps) * weight`.
+    RmsNorm {
+        /// `[in features]`; none multiplies by one.
+        weight: Option<&'a [f32]>,
+        /// Added to the mean square.
+        eps: f32,
+    },
+    /// `(x - mean) / sqrt(var + eps) * weight + bias`.
+    LayerNorm {
+        /// `[in features]`; none multiplies by one.
+        weight: Option<&'a [f32]>,
+        /// `[in features]`; none adds nothing.
+        bias: Option<&'a [f32]>,
+        /// Added to the variance.
+        eps: f32,
+    },
+}
+
+/// What happens to the products (bias added) before they are stored.
+#[derive(Clone, Copy, Default)]
+pub enum Epilogue<'a> {
+    /// Nothing.
+    #[default]
+    None,
+    /// Adds rows of the output's shape (the residual stream). They may not overlap the output; see
+    /// [`Epilogue::Accumulate`]. One part.
+    Add(RowsIn<'a>),
+    /// Adds to what the output holds. One part.
+    Accumulate,
+    /// Multiplies by a factor.
+    Scale(f32),
+    /// Applies a nonlinearity.
+    Activation(Activation),
+    /// Two parts of one shape, one output (that of the first): `act(first) * second`.
+    Gated(Activation),
+}
+
+/// One weight matrix of a call, and where its product goes.
+#[derive(Clone, Copy)]
+pub struct LinearPart<'a> {
+    /// `[out features, in features]`
+    pub weight: &'a PackedMatrix,
+    /// `[out features]`
+    pub bias: Option<&'a [f32]>,
+    /// `[T, out features]`; overlaps neither x nor another part's output.
+    pub out: RowsOut<'a>,
+}
+
+/// A call: `out_p = epilogue(prologue(x) W_p^T + bias_p)` for each part `p`.
+#[derive(Clone, Copy)]
+pub struct LinearArgs<'a> {
+    /// Tokens, T.
+    pub rows: usize,
+    /// `[T, in features]`
+    pub x: RowsIn<'a>,
+    /// Applied to each row of x.
+    pub prologue: Prologue<'a>,
+    /// The matrices; all have the same number of in features.
+    pub parts: &'a [LinearPart<'a>],
+    /// Applied to each product.
+    pub epilogue: Epilogue<'a>,
+    /// Which arithmetic is allowed.
+    pub precision: Precision,
+}
+
+/// Which arithmetic a linear may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Quantised weights: int8 activations (blocks of 32, absmax scale), or bf16 tiles for many tokens. F16 and BF16
+    /// weights: f32, or bf16 tiles for many tokens. F32 weights: f32.
+    #[default]
+    Auto,
+    /// f32 throughout: weights are dequantised exactly, activations stay f32.
+    F32,
+    /// As `Auto`, and bf16 tiles for F32 weights too.
+    Bf16,
+}

@@ -1,0 +1,199 @@
+//! Which kernels a call runs, and where its scratch memory lies.
+
+use rlx_ir::DType;
+
+use super::format::{GROUP, PANEL};
+use super::pack::Storage;
+use super::prepare::GroupMeta;
+use super::{Epilogue, LinearArgs, Precision};
+use crate::Isa;
+
+/// Weight rows of a unit of work: two panels.
+pub(crate) const UNIT: usize = 2 * PANEL;
+/// Most tokens of a tile, over all methods; a tile of results is `[MAX_TILE][UNIT]`.
+pub(crate) const MAX_TILE: usize = 32;
+/// Tokens of a full int8 tile.
+pub(crate) const INT8_TILE: usize = 8;
+
+/// The arithmetic of one part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// int8 activations against packed quants.
+    Int8,
+    /// f32 activations; weights converted to f32 in registers, or dequantised first.
+    Float,
+}
+
+impl Method {
+    pub(crate) fn of(dtype: DType, precision: Precision) -> Method {
+        match Storage::of(dtype) {
+            Storage::Quant if precision != Precision::F32 => Method::Int8,
+            _ => Method::Float,
+        }
+    }
+}
+
+/// Type and shape of a weight matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearShape {
+    /// Type of the elements.
+    pub dtype: DType,
+    /// Out features.
+    pub rows: usize,
+    /// In features.
+    pub cols: usize,
+}
+
+/// Bytes of scratch that a call of [`linear`](super::linear) needs, shared by all threads: `rows` tokens times the matrices
+/// `parts`, on `threads` threads. `gated` says whether the epilogue is [`Epilogue::Gated`].
+pub fn scratch_bytes(
+    rows: usize,
+    parts: &[LinearShape],
+    gated: bool,
+    precision: Precision,
+    isa: Isa,
+    threads: usize,
+) -> usize {
+    let cols = parts.first().map_or(0, |part| part.cols);
+    Plan::new(rows, cols, parts.iter().map(|part| part.dtype), gated, precision, isa, threads).total_bytes()
+}
+
+/// The decisions of one call; every thread makes the same ones.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    threads: usize,
+    /// All parts are forced to f32 (a gated pair of two methods).
+    force_f32: bool,
+    precision: Precision,
+    /// Each thread prepares its own copy of the activations, without a barrier.
+    pub(crate) redundant: bool,
+    /// Tokens of an f32 tile.
+    pub(crate) float_tile: usize,
+    /// Byte offsets in a copy of the prepared activations, by form, and where the next would start.
+    pub(crate) int8_at: Option<usize>,
+    pub(crate) float_at: Option<usize>,
+    copy_bytes: usize,
+    /// Bytes of dequantised weights that a part of a unit takes.
+    pub(crate) weight_bytes: usize,
+    thread_bytes: usize,
+}
+
+impl Plan {
+    pub(crate) fn of(args: &LinearArgs<'_>, isa: Isa, threads: usize) -> Plan {
+        let gated = matches!(args.epilogue, Epilogue::Gated(_));
+        let cols = args.parts[0].weight.cols();
+        let dtypes = args.parts.iter().map(|part| part.weight.dtype());
+        Plan::new(args.rows, cols, dtypes, gated, args.precision, isa, threads)
+    }
+
+    fn new(
+        rows: usize,
+        cols: usize,
+        dtypes: impl Iterator<Item = DType> + Clone,
+        gated: bool,
+        precision: Precision,
+        isa: Isa,
+        threads: usize,
+    ) -> Plan {
+        let mut methods = dtypes.clone().map(|dtype| Method::of(dtype, precision));
+        let first = methods.next();
+        let force_f32 = gated && methods.any(|method| Some(method) != first);
+        let largest = if isa >= Isa::Avx512 { 14 } else { 6 };
+        let float_tile = rows.div_ceil(rows.div_ceil(largest).max(1)).max(1);
+        let mut plan = Plan {
+            rows,
+            cols,
+            threads,
+            force_f32,
+            precision,
+            redundant: rows == 1 || threads == 1,
+            float_tile,
+            int8_at: None,
+            float_at: None,
+            copy_bytes: 0,
+            weight_bytes: 0,
+            thread_bytes: 0,
+        };
+        for dtype in dtypes {
+            match plan.method(dtype) {
+                Method::Int8 => plan.int8_at = plan.int8_at.or(Some(0)),
+                Method::Float => {
+                    plan.float_at = plan.float_at.or(Some(0));
+                    if Storage::of(dtype) != Storage::Float {
+                        plan.weight_bytes = plan.weight_bytes.max(UNIT * plan.even_cols() * size_of::<f32>());
+                    }
+                }
+            }
+        }
+        let mut at = 0;
+        if plan.int8_at.is_some() {
+            plan.int8_at = Some(at);
+            at += plan.int8_quant_bytes() + plan.int8_rows() * plan.groups() * size_of::<GroupMeta>();
+        }
+        if plan.float_at.is_some() {
+            plan.float_at = Some(at);
+            at += plan.float_tiles() * plan.float_tile * plan.even_cols() * size_of::<f32>();
+            at = at.next_multiple_of(64);
+        }
+        plan.copy_bytes = at;
+        plan.thread_bytes = plan.row_bytes() + plan.weight_bytes * if gated { 2 } else { 1 };
+        plan
+    }
+
+    pub(crate) fn method(&self, dtype: DType) -> Method {
+        if self.force_f32 { Method::Float } else { Method::of(dtype, self.precision) }
+    }
+
+    /// Columns rounded up to pairs, as float panels and float tiles have them.
+    pub(crate) fn even_cols(&self) -> usize {
+        self.cols.next_multiple_of(2)
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.cols / GROUP
+    }
+
+    pub(crate) fn float_tiles(&self) -> usize {
+        self.rows.div_ceil(self.float_tile)
+    }
+
+    /// Rows of the int8 form, with the last tile rounded up.
+    fn int8_rows(&self) -> usize {
+        let full = self.rows / INT8_TILE * INT8_TILE;
+        full + int8_tile_rows(self.rows - full)
+    }
+
+    /// Bytes of the int8 values, before the scales.
+    pub(crate) fn int8_quant_bytes(&self) -> usize {
+        (self.int8_rows() * self.cols).next_multiple_of(64)
+    }
+
+    /// Bytes of one f32 row.
+    fn row_bytes(&self) -> usize {
+        (self.even_cols() * size_of::<f32>()).next_multiple_of(64)
+    }
+
+    fn total_bytes(&self) -> usize {
+        let copies = if self.redundant { self.threads } else { 1 };
+        // The start of the scratch is aligned by hand.
+        64 + copies * self.copy_bytes.next_multiple_of(64) + self.threads * self.thread_bytes.next_multiple_of(64)
+    }
+
+    /// Where in the scratch (aligned to 64) thread `thread` finds: prepared activations, its row buffer, its weights buffer; and
+    /// the total.
+    pub(crate) fn offsets(&self, thread: usize) -> (usize, usize, usize, usize) {
+        let copy = self.copy_bytes.next_multiple_of(64);
+        let own = self.thread_bytes.next_multiple_of(64);
+        let copies = if self.redundant { self.threads } else { 1 };
+        let activations = if self.redundant { thread * copy } else { 0 };
+        let row = copies * copy + thread * own;
+        (activations, row, row + self.row_bytes(), copies * copy + self.threads * own)
+    }
+}
+
+/// Tokens that an int8 tile of `tokens` tokens is computed as: the sizes that kernels are made for.
+pub(crate) fn int8_tile_rows(tokens: usize) -> usize {
+    [0, 1, 2, 3, 4, 6, 6, 8, 8][tokens]
+}

@@ -1,0 +1,307 @@
+//! Activations in the forms that the kernels read, after the norm.
+
+use super::format::GROUP;
+use super::plan::{INT8_TILE, Plan, int8_tile_rows};
+use super::{LinearArgs, Prologue};
+use crate::{Isa, SharedSlice, ThreadCtx};
+
+/// What goes with 32 int8 activations of one token: `x ≈ scale * q`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct GroupMeta {
+    /// Largest magnitude / 127; not a number if any of the values is not.
+    pub(crate) scale: f32,
+    /// `scale` times the sum of the quants.
+    pub(crate) sum: f32,
+    /// Sums of the first and the last 16 quants.
+    pub(crate) isum: [i32; 2],
+}
+
+/// Bytes of the prepared activations, by form, as pointers into the scratch.
+///
+/// - int8: tiles of 8 tokens (the last one of [`int8_tile_rows`]); a tile is `[groups][tokens][32]` i8, and in a region of
+///   its own `[groups][tokens]` [`GroupMeta`].
+/// - f32: tiles of `float_tile` tokens, each `[columns, rounded up to even][tokens]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Activations {
+    int8: *mut i8,
+    meta: *mut GroupMeta,
+    float: *mut f32,
+    groups: usize,
+    even_cols: usize,
+    float_tile: usize,
+}
+
+impl Activations {
+    /// # Safety
+    /// `base` points to the copy of the prepared activations that `plan` laid out.
+    pub(crate) unsafe fn new(plan: &Plan, base: *mut u8) -> Activations {
+        // SAFETY: the plan's offsets lie inside the copy.
+        unsafe {
+            let int8 = base.add(plan.int8_at.unwrap_or(0));
+            Activations {
+                int8: int8.cast(),
+                meta: int8.add(if plan.int8_at.is_some() { plan.int8_quant_bytes() } else { 0 }).cast(),
+                float: base.add(plan.float_at.unwrap_or(0)).cast(),
+                groups: plan.groups(),
+                even_cols: plan.even_cols(),
+                float_tile: plan.float_tile,
+            }
+        }
+    }
+
+    /// Values and scales of int8 tile `tile`.
+    pub(crate) fn int8_tile(&self, tile: usize) -> (*const i8, *const GroupMeta) {
+        let groups = tile * INT8_TILE * self.groups;
+        // SAFETY: the plan reserved full tiles before the last.
+        unsafe { (self.int8.add(groups * GROUP), self.meta.add(groups)) }
+    }
+
+    /// f32 tile `tile`.
+    pub(crate) fn float_tile(&self, tile: usize) -> *const f32 {
+        // SAFETY: as above.
+        unsafe { self.float.add(tile * self.float_tile * self.even_cols) }
+    }
+}
+
+/// Prepares the activations of a call: this thread's share of the rows and a barrier, or all of them for itself.
+///
+/// # Safety
+/// `acts` and `row` (room for one row of f32) come from `plan`; the machine has `isa`.
+pub(crate) unsafe fn prepare(
+    ctx: &ThreadCtx<'_>,
+    isa: Isa,
+    plan: &Plan,
+    args: &LinearArgs<'_>,
+    acts: &Activations,
+    row: *mut f32,
+) {
+    let tokens = if plan.redundant {
+        0..plan.rows
+    } else {
+        // Whole tiles where there are enough, so that threads do not write to the same cache lines.
+        ctx.share(plan.rows, if plan.rows >= 64 * ctx.count() { 16 } else { 1 })
+    };
+    // SAFETY: the row buffer has room for a padded row and belongs to this thread.
+    let row = unsafe { std::slice::from_raw_parts_mut(row, plan.even_cols()) };
+    // SAFETY: the caller's promises; tokens are this thread's own.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Amx => rows_avx512(plan, args, acts, row, tokens),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => rows_avx2(plan, args, acts, row, tokens),
+            _ => rows_any(plan, args, acts, row, tokens),
+        }
+    }
+    if !plan.redundant {
+        ctx.barrier();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
+unsafe fn rows_avx512(
+    plan: &Plan,
+    args: &LinearArgs<'_>,
+    acts: &Activations,
+    row: &mut [f32],
+    tokens: std::ops::Range<usize>,
+) {
+    // SAFETY: passed on.
+    unsafe { rows_any(plan, args, acts, row, tokens) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn rows_avx2(
+    plan: &Plan,
+    args: &LinearArgs<'_>,
+    acts: &Activations,
+    row: &mut [f32],
+    tokens: std::ops::Range<usize>,
+) {
+    // SAFETY: passed on.
+    unsafe { rows_any(plan, args, acts, row, tokens) }
+}
+
+/// # Safety
+/// `acts` was laid out by `plan`, and no other thread prepares `tokens`.
+#[inline(always)]
+unsafe fn rows_any(
+    plan: &Plan,
+    args: &LinearArgs<'_>,
+    acts: &Activations,
+    row: &mut [f32],
+    tokens: std::ops::Range<usize>,
+) {
+    for t in tokens {
+        let x = &args.x.data[t * args.x.stride..][..plan.cols];
+        let x = match args.prologue {
+            Prologue::None => x,
+            Prologue::RmsNorm { weight, eps } => {
+                rms_norm(x, weight, eps, &mut row[..plan.cols]);
+                &row[..plan.cols]
+            }
+            Prologue::LayerNorm { weight, bias, eps } => {
+                layer_norm(x, weight, bias, eps, &mut row[..plan.cols]);
+                &row[..plan.cols]
+            }
+        };
+        // SAFETY: row `t` of each form lies inside the plan's layout and is this thread's.
+        unsafe {
+            if plan.int8_at.is_some() {
+                let tile = t / INT8_TILE;
+                let width = int8_tile_rows((plan.rows - tile * INT8_TILE).min(INT8_TILE));
+                let (q, meta) = acts.int8_tile(tile);
+                quantise(x, q.cast_mut(), meta.cast_mut(), width, t % INT8_TILE);
+            }
+            if plan.float_at.is_some() {
+                let tile = acts.float_tile(t / plan.float_tile).cast_mut().add(t % plan.float_tile);
+                for (k, &v) in x.iter().enumerate() {
+                    *tile.add(k * plan.float_tile) = v;
+                }
+                if plan.cols % 2 == 1 {
+                    *tile.add(plan.cols * plan.float_tile) = 0.0;
+                }
+            }
+        }
+    }
+}
+
+/// Partial sums kept side by side, so that sums of rows vectorise.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &v) in lanes.iter_mut().zip(chunk) {
+            *lane += f(v);
+        }
+    }
+    let tail: f32 = rest.iter().map(|&v| f(v)).sum();
+    lanes.iter().sum::<f32>() + tail
+}
+
+#[inline(always)]
+fn rms_norm(x: &[f32], weight: Option<&[f32]>, eps: f32, out: &mut [f32]) {
+    let factor = 1.0 / (sum(x, |v| v * v) / x.len() as f32 + eps).sqrt();
+    match weight {
+        Some(weight) => {
+            for ((out, &v), &w) in out.iter_mut().zip(x).zip(weight) {
+                *out = v * factor * w;
+            }
+        }
+        None => {
+            for (out, &v) in out.iter_mut().zip(x) {
+                *out = v * factor;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn layer_norm(x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, eps: f32, out: &mut [f32]) {
+    let mean = sum(x, |v| v) / x.len() as f32;
+    let variance = sum(x, |v| (v - mean) * (v - mean)) / x.len() as f32;
+    let factor = 1.0 / (variance + eps).sqrt();
+    for (out, &v) in out.iter_mut().zip(x) {
+        *out = (v - mean) * factor;
+    }
+    if let Some(weight) = weight {
+        for (out, &w) in out.iter_mut().zip(weight) {
+            *out *= w;
+        }
+    }
+    if let Some(bias) = bias {
+        for (out, &b) in out.iter_mut().zip(bias) {
+            *out += b;
+        }
+    }
+}
+
+/// Quantises one row into place `t` of a tile of `width` tokens.
+///
+/// # Safety
+/// The tile has room for `x.len() / 32` groups of `width` tokens.
+#[inline(always)]
+unsafe fn quantise(x: &[f32], q: *mut i8, meta: *mut GroupMeta, width: usize, t: usize) {
+    for (g, x) in x.as_chunks::<GROUP>().0.iter().enumerate() {
+        // As integers, magnitudes order like their values, with infinity and NaN on top.
+        let mut largest = 0i32;
+        for &v in x {
+            largest = largest.max((v.to_bits() & 0x7FFF_FFFF) as i32);
+        }
+        let absmax = f32::from_bits(largest as u32);
+        // Values near the subnormals count as zero: their reciprocal would overflow.
+        let tiny = absmax < 127.0 * f32::MIN_POSITIVE;
+        let scale = if tiny { 0.0 } else { absmax / 127.0 };
+        let inverse = if tiny { 0.0 } else { 127.0 / absmax };
+        let mut quants = [0i8; GROUP];
+        let mut sums = [0i32; 2];
+        for (half, sum) in sums.iter_mut().enumerate() {
+            for i in 16 * half..16 * half + 16 {
+                let value = round(x[i] * inverse);
+                quants[i] = value as i8;
+                *sum = sum.wrapping_add(value);
+            }
+        }
+        // SAFETY: group `g`, token `t` of the tile.
+        unsafe {
+            q.add((g * width + t) * GROUP).cast::<[i8; GROUP]>().write_unaligned(quants);
+            let sum = scale * sums[0].wrapping_add(sums[1]) as f32;
+            meta.add(g * width + t).write(GroupMeta { scale, sum, isum: sums });
+        }
+    }
+}
+
+/// The nearest integer, ties to even, for magnitudes up to 2^22: adding 1.5 * 2^23 leaves it in the low mantissa bits.
+#[inline(always)]
+fn round(v: f32) -> i32 {
+    ((v + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4B40_0000)
+}
+
+/// The thread's copy of the scratch as a raw pointer, aligned to 64 bytes.
+///
+/// # Panics
+/// If the scratch is too small for the plan.
+pub(crate) fn aligned_base(scratch: SharedSlice<'_, u8>, needed: usize) -> *mut u8 {
+    let start = scratch.as_mut_ptr();
+    let skip = start.align_offset(64);
+    assert!(skip + needed <= scratch.len(), "scratch of {} bytes, {} needed", scratch.len(), needed + 64);
+    // SAFETY: inside the scratch by the check above.
+    unsafe { start.add(skip) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_to_nearest_even() {
+        for (v, want) in [(0.5, 0), (1.5, 2), (-1.5, -2), (126.7, 127), (-127.0, -127), (0.0, 0)] {
+            assert_eq!(round(v), want, "{v}");
+        }
+    }
+
+    #[test]
+    fn quantises_the_edges() {
+        for (x, finite) in [(0.0, true), (1e-40, true), (1e30, true), (f32::INFINITY, false), (f32::NAN, false)] {
+            let mut values = [0.25 * if x > 1.0 { x } else { 1.0 }; GROUP];
+            if x < 1.0 {
+                values = [x; GROUP];
+            }
+            values[7] = x;
+            let (mut q, mut meta) = ([0i8; GROUP], GroupMeta::default());
+            // SAFETY: one group of one token.
+            unsafe { quantise(&values, q.as_mut_ptr(), &mut meta, 1, 0) };
+            assert_eq!(meta.scale.is_finite(), finite, "{x}: {meta:?}");
+            if finite {
+                let got = meta.scale * q[7] as f32;
+                assert!((got - x).abs() <= 0.005 * x.abs() + 1e-36, "{x}: {got}");
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Kernels in plain Rust: they run everywhere and are what the others are tested against.
+
+use half::{bf16, f16};
+use rlx_ir::DType;
+
+use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, quad, scale_min};
+use super::plan::UNIT;
+use super::prepare::GroupMeta;
+
+/// `T` tokens of an int8 tile times one panel: `out[t * UNIT + row]`.
+///
+/// # Safety
+/// `panel` holds `groups` groups of `F`; `q` and `meta` an int8 tile of `T` tokens; `out` has room for `T` rows of a unit.
+pub(crate) unsafe fn int8<F: Format, const T: usize>(
+    panel: *const u8,
+    groups: usize,
+    q: *const i8,
+    meta: *const GroupMeta,
+    out: *mut f32,
+) {
+    // SAFETY: the caller's promises give the lengths.
+    let (panel, q, meta) = unsafe {
+        (
+            std::slice::from_raw_parts(panel, F::panel_bytes(groups)),
+            std::slice::from_raw_parts(q, groups * T * GROUP),
+            std::slice::from_raw_parts(meta, groups * T),
+        )
+    };
+    let mut sums = [[0.0f32; PANEL]; T];
+    let mut at = 0;
+    for first in (0..groups).step_by(BLOCK_GROUPS) {
+        let count = (groups - first).min(BLOCK_GROUPS);
+        let header = &panel[at..];
+        for g in 0..count {
+            let quants = &header[F::header_bytes(count) + g * F::QUANT_BYTES..];
+            for row in 0..PANEL {
+                let weights: [[u8; 4]; 8] = std::array::from_fn(|line| quad::<F>(quants, line, row));
+                for t in 0..T {
+                    let x = &q[((first + g) * T + t) * GROUP..][..GROUP];
+                    let meta = &meta[(first + g) * T + t];
+                    let per_scale = 8 / F::SCALES;
+                    for s in 0..F::SCALES {
+                        let isum = if F::SCALES == 1 { meta.isum[0].wrapping_add(meta.isum[1]) } else { meta.isum[s] };
+                        let mut dot = isum.wrapping_mul(-F::ZERO);
+                        for line in s * per_scale..(s + 1) * per_scale {
+                            for b in 0..4 {
+                                dot += weights[line][b] as i32 * x[4 * line + b] as i32;
+                            }
+                        }
+                        let (scale, min) = scale_min::<F>(header, g, s, row);
+                        sums[t][row] += dot as f32 * (scale * meta.scale);
+                        if F::MIN_SIGN != 0 {
+                            sums[t][row] += min * (meta.scale * isum as f32);
+                        }
+                    }
+                }
+            }
+        }
+        at += F::block_bytes(count);
+    }
+    for (t, sums) in sums.iter().enumerate() {
+        // SAFETY: `out` has room for `T` rows of a unit.
+        unsafe { out.add(t * UNIT).cast::<[f32; PANEL]>().write_unaligned(*sums) };
+    }
+}
+
+/// Dequantises a panel to `[columns][16]` f32, exactly.
+///
+/// # Safety
+/// `panel` holds `groups` groups of `F`, `out` has room for `groups * 32 * 16` values.
+pub(crate) unsafe fn dequantise<F: Format>(panel: *const u8, groups: usize, out: *mut f32) {
+    // SAFETY: the caller's promises give the lengths.
+    let (panel, out) = unsafe {
+        (
+            std::slice::from_raw_parts(panel, F::panel_bytes(groups)),
+            std::slice::from_raw_parts_mut(out, groups * GROUP * PANEL),
+        )
+    };
+    let mut at = 0;
+    for block in out.chunks_mut(BLOCK_GROUPS * GROUP * PANEL) {
+        let count = block.len() / (GROUP * PANEL);
+        let header = &panel[at..];
+        for (g, group) in block.chunks_exact_mut(GROUP * PANEL).enumerate() {
+            let quants = &header[F::header_bytes(count) + g * F::QUANT_BYTES..];
+            for row in 0..PANEL {
+                for line in 0..8 {
+                    let (scale, min) = scale_min::<F>(header, g, line * F::SCALES / 8, row);
+                    for (b, q) in quad::<F>(quants, line, row).into_iter().enumerate() {
+                        let mut value = scale * (q as i32 - F::ZERO) as f32;
+                        if F::MIN_SIGN != 0 {
+                            value += min;
+                        }
+                        group[(4 * line + b) * PANEL + row] = value;
+                    }
+                }
+            }
+        }
+        at += F::block_bytes(count);
+    }
+}
+
+/// Two columns of a float panel as f32: `[2][16]`.
+#[inline(always)]
+fn column_pair(dtype: DType, panel: &[u8], pair: usize) -> [[f32; PANEL]; 2] {
+    let mut out = [[0.0; PANEL]; 2];
+    for c in 0..2 {
+        for r in 0..PANEL {
+            out[c][r] = match dtype {
+                DType::F32 => {
+                    let at = 4 * ((2 * pair + c) * PANEL + r);
+                    f32::from_ne_bytes([panel[at], panel[at + 1], panel[at + 2], panel[at + 3]])
+                }
+                DType::F16 => {
+                    let at = 2 * ((2 * pair + c) * PANEL + r);
+                    f16::from_ne_bytes([panel[at], panel[at + 1]]).to_f32()
+                }
+                _ => {
+                    let at = 4 * (pair * PANEL + r) + 2 * c;
+                    bf16::from_ne_bytes([panel[at], panel[at + 1]]).to_f32()
+                }
+            };
+        }
+    }
+    out
+}
+
+/// `T` tokens of an f32 tile times one or two float panels of `pairs` column pairs: `out[t * UNIT + 16 * panel + row]`.
+///
+/// # Safety
+/// `panels[..count]` hold `pairs` column pairs each; `x` an f32 tile of `T` tokens; `out` has room for `T` rows of a unit.
+pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
+    panels: [*const u8; 2],
+    count: usize,
+    pairs: usize,
+    x: *const f32,
+    out: *mut f32,
+) {
+    let dtype = super::kernels::float_dtype(DTYPE);
+    // SAFETY: the caller's promises give the lengths.
+    let x = unsafe { std::slice::from_raw_parts(x, pairs * 2 * T) };
+    for (p, panel) in panels.into_iter().enumerate().take(count) {
+        // SAFETY: as above.
+        let panel = unsafe { std::slice::from_raw_parts(panel, pairs * 2 * PANEL * dtype.block_bytes()) };
+        let mut sums = [[0.0f32; PANEL]; T];
+        for pair in 0..pairs {
+            for (c, weights) in column_pair(dtype, panel, pair).iter().enumerate() {
+                let x = &x[(2 * pair + c) * T..][..T];
+                for (sums, &x) in sums.iter_mut().zip(x) {
+                    for (sum, &w) in sums.iter_mut().zip(weights) {
+                        *sum += w * x;
+                    }
+                }
+            }
+        }
+        for (t, sums) in sums.iter().enumerate() {
+            // SAFETY: `out` has room for `T` rows of a unit.
+            unsafe { out.add(t * UNIT + p * PANEL).cast::<[f32; PANEL]>().write_unaligned(*sums) };
+        }
+    }
+}
