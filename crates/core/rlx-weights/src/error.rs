@@ -94,10 +94,12 @@ pub enum WeightsError {
         found: String,
     },
     /// A parameter of the model is not in the checkpoint.
-    #[error("missing parameter {name}{}", nearest_hint(.nearest, "in file"))]
+    #[error("missing parameter {name}{}{}", file_name_hint(.name, .file_name), nearest_hint(.nearest, "in file"))]
     MissingParameter {
         /// Canonical name of the parameter.
         name: String,
+        /// What this checkpoint should call it.
+        file_name: String,
         /// The tensor of the file whose name comes nearest.
         nearest: Option<String>,
     },
@@ -169,6 +171,10 @@ pub(crate) fn list_names<S: AsRef<str>>(names: &[S]) -> String {
 
 fn list_paths(paths: &[PathBuf]) -> String {
     list_names(&paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())
+}
+
+fn file_name_hint(name: &str, file_name: &str) -> String {
+    if file_name.is_empty() || name == file_name { String::new() } else { format!(" ({file_name} in this format)") }
 }
 
 fn nearest_hint(nearest: &Option<String>, place: &str) -> String {

@@ -9,10 +9,12 @@ mod custom;
 mod error;
 pub mod gguf;
 mod locate;
+pub mod names;
 mod quant_tag;
 pub mod safetensors_file;
 mod split;
 mod tensor;
+mod weight_map;
 
 pub use checkpoint::{Checkpoint, Format, OpenOptions};
 pub use custom::{CustomFormat, list_formats, register_format};

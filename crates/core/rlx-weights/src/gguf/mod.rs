@@ -1,11 +1,13 @@
 //! GGUF: the file format of ggml (`ggml/docs/gguf.md`), versions 2 and 3, little-endian.
 
+mod metadata;
 pub mod reader;
 mod value;
 pub mod writer;
 
+pub use metadata::GgufMetadata;
 pub use reader::{GgufFile, parse, parse_metadata};
-pub use value::{GgufArray, GgufMetadata, GgufValue, StringArray};
+pub use value::{GgufArray, GgufValue, StringArray};
 pub use writer::{GgufStream, GgufWriter};
 
 /// First four bytes of every GGUF file.
