@@ -10,6 +10,7 @@ use rlx_mem::{Bytes, MappedFile};
 use crate::error::quoted;
 use crate::gguf::{self, GgufMetadata};
 use crate::locate::{Index, Located, locate};
+use crate::split::SplitName;
 use crate::{TensorView, WeightsError, safetensors_file};
 
 /// JSON files beside the weights are small; a larger one is not what it says.
@@ -229,37 +230,40 @@ fn open_gguf(path: &Path, parts: Vec<PathBuf>, complete: bool) -> Result<Checkpo
     let mut metadata: Option<GgufMetadata> = None;
     for part in &parts {
         let file = gguf::parse(&map_file(part)?, part)?;
-        if split {
-            check_part(part, &file.metadata)?;
-        }
+        check_part(part, &file.metadata, split)?;
         tensors.extend(file.tensors);
         metadata.get_or_insert(file.metadata);
     }
     let announced = metadata.as_ref().and_then(|meta| meta.get_u64("split.tensors.count"));
     if complete && split && announced.is_some_and(|count| count != tensors.len() as u64) {
         let what = format!("the parts hold {} tensors, {} are announced", tensors.len(), announced.unwrap_or(0));
-        return Err(WeightsError::format(&parts[0], what));
+        return Err(WeightsError::format(path, what));
     }
     let mut checkpoint = Checkpoint::build(Format::Gguf, path, parts, tensors)?;
     checkpoint.gguf = metadata;
     Ok(checkpoint)
 }
 
-/// The numbers in a part's name and in its metadata must agree, lest parts of two models be merged.
-fn check_part(part: &Path, metadata: &GgufMetadata) -> Result<(), WeightsError> {
-    let Some(name) = crate::split::SplitName::of(part) else { return Ok(()) };
+/// The numbers in a part's name and in its metadata must agree, lest parts of two models be merged, or one part be taken
+/// for a model.
+fn check_part(part: &Path, metadata: &GgufMetadata, split: bool) -> Result<(), WeightsError> {
     let (no, count) = (metadata.get_u64("split.no"), metadata.get_u64("split.count"));
-    if no == Some(name.part as u64 - 1) && count == Some(name.count as u64) {
-        return Ok(());
-    }
-    let show = |n: Option<u64>| n.map_or("absent".to_owned(), |n| n.to_string());
-    let what = format!(
-        "named part {} of {}, but split.no is {} and split.count {}",
-        name.part,
-        name.count,
-        show(no),
-        show(count)
-    );
+    let name = SplitName::of(part);
+    let what = match (split, count, name) {
+        (false, None | Some(0 | 1), _) => return Ok(()),
+        (true, Some(count), Some(name)) if no == Some(name.part as u64 - 1) && count == name.count as u64 => {
+            return Ok(());
+        }
+        (true, count, Some(name)) => {
+            let show = |n: Option<u64>| n.map_or("absent".to_owned(), |n| n.to_string());
+            let (no, found) = (show(no), show(count));
+            format!("named part {} of {}, but split.no is {no} and split.count {found}", name.part, name.count)
+        }
+        (_, count, _) => {
+            let count = count.unwrap_or(0);
+            format!("is one of {count} parts but not named like it (NAME-00001-of-{count:05}.gguf): rename it")
+        }
+    };
     Err(WeightsError::format(part, what))
 }
 

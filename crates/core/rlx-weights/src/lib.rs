@@ -4,10 +4,12 @@
 //! tensors as slices of the mapped files, plus metadata. Sizes and offsets are checked before they are believed; errors
 //! are typed and one line long. [`gguf`] and [`safetensors_file`] read and write the formats themselves.
 
+pub mod check;
 mod checkpoint;
 mod custom;
 mod error;
 pub mod gguf;
+pub mod inspect;
 mod locate;
 pub mod names;
 mod quant_tag;

@@ -78,21 +78,15 @@ fn locate_file(path: &Path) -> Result<Located, WeightsError> {
 }
 
 fn locate_gguf(path: &Path) -> Result<Located, WeightsError> {
-    let metadata = gguf::parse_metadata(&map_file(path)?, path)?;
-    let count = metadata.get_u64("split.count").unwrap_or(0);
-    if count <= 1 {
-        return Ok(Located::Gguf { parts: vec![path.to_path_buf()], missing: Vec::new() });
-    }
-    match SplitName::of(path) {
-        Some(split) if split.count as u64 == count => {
+    let single = Located::Gguf { parts: vec![path.to_path_buf()], missing: Vec::new() };
+    let Some(split) = SplitName::of(path).filter(|split| split.count > 1) else { return Ok(single) };
+    match gguf::parse_metadata(&map_file(path)?, path)?.get_u64("split.count") {
+        None => Ok(single),
+        Some(count) if count == split.count as u64 => {
             let (parts, missing) = split.parts(path);
             Ok(Located::Gguf { parts, missing })
         }
-        _ => {
-            let what =
-                format!("is one of {count} parts but not named like it (NAME-00001-of-{count:05}.gguf): rename it");
-            Err(WeightsError::format(path, what))
-        }
+        Some(count) => Err(WeightsError::format(path, format!("is one of {count} parts, not of {}", split.count))),
     }
 }
 

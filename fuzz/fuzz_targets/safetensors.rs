@@ -1,0 +1,15 @@
+//! `cargo +nightly fuzz run safetensors fuzz/seeds/safetensors -- -max_total_time=60` from the root of the repository.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rlx_mem::Bytes;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(file) = rlx_weights::safetensors_file::parse(&Bytes::copy_from(data), "fuzz".as_ref()) {
+        for tensor in &file.tensors {
+            let values = tensor.to_f32().expect("a tensor that was accepted can be read");
+            assert_eq!(values.len(), tensor.element_count());
+        }
+    }
+});
