@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::TextError;
-use crate::gguf::stop_ids;
+use crate::gguf::{is_markup, stop_ids};
 use crate::pieces::{BYTE_CHARS, PieceTable, SPM_SPACE, TokenKind, byte_token};
 use crate::tokenizer::{Engine, Inner};
 
@@ -141,7 +141,9 @@ impl HfTokenizer {
             Value::Array(ids) => named.extend(ids.iter().map(|v| v.as_u64().and_then(in_range))),
             v => named.push(v.as_u64().and_then(in_range)),
         }
-        let special = |text: &str| vocab.get(text).copied().filter(|id| added.contains_key(id));
+        let special = |text: &str| {
+            vocab.get(text).copied().filter(|id| added.get(id).is_some_and(|t| t.special || !is_markup(text)))
+        };
         let stop_ids = stop_ids(&named, special);
         let unk = id_of("unk_token");
         let pad = id_of("pad_token");

@@ -142,6 +142,14 @@ fn environment() -> Environment<'static> {
     env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     env.set_formatter(|out, _state, value| python::write_str(out, value));
     env.add_filter("tojson", |value: Value, kwargs: Kwargs| python::tojson(value, kwargs));
+    env.add_filter("string", |value: Value| -> Result<String, Error> {
+        let mut text = String::new();
+        python::write_str(&mut text, &value)?;
+        Ok(text)
+    });
+    env.add_test("iterable", |value: Value| {
+        !value.is_none() && (value.is_undefined() || value.as_str().is_some() || value.try_iter().is_ok())
+    });
     env.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         let text = message.clone();
         Err(Error::new(ErrorKind::InvalidOperation, message).with_source(Raised(text)))

@@ -8,7 +8,7 @@ mod vocab;
 mod wordpiece;
 
 pub use vocab::GgufVocab;
-pub(crate) use vocab::{GgufTokenizer, stop_ids};
+pub(crate) use vocab::{GgufTokenizer, is_markup, stop_ids};
 
 use crate::TextError;
 

@@ -286,7 +286,7 @@ impl Splitter {
         text: &str,
         mut word: impl FnMut(&str) -> Result<(), TextError>,
     ) -> Result<(), TextError> {
-        let mut pieces: Vec<Range<usize>> = Vec::from([0..text.len()]);
+        let mut pieces: Vec<Range<usize>> = std::iter::once(0..text.len()).collect();
         let mut next = Vec::new();
         for step in &self.steps {
             for piece in pieces.drain(..) {
@@ -380,5 +380,19 @@ mod tests {
         assert_eq!(split("gpt-2", "I'LL you'll"), ["I", "'", "LL", " you", "'ll"]);
         assert_eq!(split("llama3", "I'LL"), ["I", "'LL"]);
         assert_eq!(split("gpt-4o", "I'LL HelloWorld"), ["I'LL", " Hello", "World"]);
+    }
+
+    /// The published expressions with their look-aheads, run by another engine; lengths of pieces in characters.
+    #[test]
+    fn recorded_splits() {
+        let file: serde_json::Value = serde_json::from_str(include_str!("../../tests/data/splits.json")).unwrap();
+        let texts = file["texts"].as_array().unwrap();
+        for (name, recorded) in file["splits"].as_object().unwrap() {
+            for (text, want) in texts.iter().zip(recorded.as_array().unwrap()) {
+                let text = text.as_str().unwrap();
+                let got: Vec<usize> = split(name, text).iter().map(|w| w.chars().count()).collect();
+                assert_eq!(serde_json::json!(got), *want, "{name} {text:?}");
+            }
+        }
     }
 }

@@ -89,6 +89,11 @@ pub(crate) const STOP_TOKENS: &[&str] = &[
     "[e~[",
 ];
 
+/// Whether a stop token's text is also an HTML tag. As a user-defined token it is that tag.
+pub(crate) fn is_markup(text: &str) -> bool {
+    text == "</s>"
+}
+
 /// Ids that stop generation, ascending: those named by the file and the control tokens of [`STOP_TOKENS`].
 pub(crate) fn stop_ids(named: &[Option<u32>], special: impl Fn(&str) -> Option<u32>) -> Vec<u32> {
     let mut ids: Vec<u32> = named.iter().flatten().copied().collect();
@@ -305,7 +310,7 @@ impl GgufTokenizer {
         let stop_ids = stop_ids(&[eos, eot, eom], |text| {
             engine.token_to_id(text).filter(|&id| {
                 let kind = kinds[id as usize];
-                kind.is_special() || kind == TokenKind::UserDefined || v.token_types.is_none()
+                kind.is_special() || v.token_types.is_none() || (kind == TokenKind::UserDefined && !is_markup(text))
             })
         });
         let strip_after_special = v

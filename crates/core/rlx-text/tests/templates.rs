@@ -1,0 +1,141 @@
+//! Chat templates against the prompts that `transformers` renders, and against what hostile ones may do.
+
+mod common;
+
+use common::json;
+use rlx_text::{BUILTIN_TEMPLATES, ChatInput, ChatTemplate, Message, TextError};
+use serde_json::Value;
+
+fn messages(v: &Value) -> Vec<Message> {
+    serde_json::from_value(v.clone()).unwrap()
+}
+
+#[test]
+fn recorded_prompts() {
+    let file = json("templates.json");
+    let mut wrong = Vec::new();
+    let cases = file["cases"].as_array().unwrap();
+    for c in cases {
+        let name = c["template"].as_str().unwrap();
+        let template = ChatTemplate::new(file["templates"][name].as_str().unwrap()).unwrap();
+        let messages = messages(&c["messages"]);
+        let input = ChatInput {
+            messages: &messages,
+            tools: Some(c["tools"].clone()).filter(|t| !t.is_null()),
+            add_generation_prompt: true,
+            bos_token: "<s>".into(),
+            eos_token: "</s>".into(),
+            extra: c["extra"].as_object().unwrap().clone(),
+            now: Some(1_721_999_109),
+        };
+        match (template.render(&input), c["prompt"].as_str()) {
+            (Ok(got), Some(want)) if got == want => {}
+            (Err(TextError::TemplateRaised(got)), None) if got == c["error"].as_str().unwrap() => {}
+            (got, want) => wrong.push(format!("{name}: {}\n   got {got:?}\n  want {want:?}", c["messages"])),
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+fn chat() -> Vec<Message> {
+    vec![
+        Message::new("system", "S"),
+        Message::new("user", "U"),
+        Message::new("assistant", "A"),
+        Message::new("user", "V"),
+    ]
+}
+
+fn input(messages: &[Message]) -> ChatInput<'_> {
+    ChatInput {
+        messages,
+        add_generation_prompt: true,
+        bos_token: "<s>".into(),
+        eos_token: "</s>".into(),
+        ..ChatInput::default()
+    }
+}
+
+#[test]
+fn builtin_templates() {
+    let chat = chat();
+    let want = [
+        (
+            "chatml",
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n\
+             <|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        ("llama2", "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST] A </s><s>[INST] V [/INST]"),
+        (
+            "llama3",
+            "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n\
+             U<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA<|eot_id|>\
+             <|start_header_id|>user<|end_header_id|>\n\nV<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
+        (
+            "gemma",
+            "<s><start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n\
+             <start_of_turn>user\nV<end_of_turn>\n<start_of_turn>model\n",
+        ),
+        ("mistral", "<s>[INST] S\n\nU [/INST] A</s>[INST] V [/INST]"),
+        ("zephyr", "<|system|>\nS</s>\n<|user|>\nU</s>\n<|assistant|>\nA</s>\n<|user|>\nV</s>\n<|assistant|>\n"),
+    ];
+    assert_eq!(want.len(), BUILTIN_TEMPLATES.len());
+    for (name, want) in want {
+        let got = ChatTemplate::from_arg(name).unwrap().render(&input(&chat)).unwrap();
+        assert_eq!(got, want, "{name}");
+    }
+}
+
+#[test]
+fn template_arguments() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.jinja");
+    std::fs::write(&path, "file {{ messages[0].role }}\n").unwrap();
+    let chat = chat();
+    let render = |arg: &str| ChatTemplate::from_arg(arg).unwrap().render(&input(&chat)).unwrap();
+    assert_eq!(render(path.to_str().unwrap()), "file system");
+    assert_eq!(render("text {{ messages | length }}"), "text 4");
+    let e = ChatTemplate::from_arg("chatmll").unwrap_err().to_string();
+    assert!(e.contains("chatml,"), "{e}");
+    let e = ChatTemplate::new("a\n{% if %}").unwrap_err().to_string();
+    assert!(e.contains("line 2"), "{e}");
+}
+
+#[test]
+fn without_a_clock_there_is_no_date() {
+    let t = ChatTemplate::new("{{ strftime_now('%Y') if strftime_now is defined else 'fixed' }}").unwrap();
+    assert_eq!(t.render(&input(&[])).unwrap(), "fixed");
+    let now = ChatInput { now: Some(0), ..input(&[]) };
+    assert_eq!(t.render(&now).unwrap(), "1970");
+}
+
+fn hostile(source: &str) -> TextError {
+    let chat = chat();
+    match ChatTemplate::new(source).and_then(|t| t.render(&input(&chat))) {
+        Err(e) => e,
+        Ok(text) => panic!("{source}: rendered {} bytes", text.len()),
+    }
+}
+
+#[test]
+fn hostile_templates_end_in_errors() {
+    // Work.
+    let nested = "{% for a in range(99999) %}{% for b in range(99999) %}{% set x = a %}{% endfor %}{% endfor %}";
+    assert!(matches!(hostile(nested), TextError::TemplateLimit(_)));
+    // Recursion.
+    hostile("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}");
+    hostile(&format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000)));
+    // Output.
+    let long = "x".repeat(10_000);
+    hostile(&format!("{{% for a in range(99999) %}}{long}{{% endfor %}}"));
+    // Nothing outside.
+    hostile("{% include '/etc/passwd' %}");
+    hostile("{% extends 'other' %}");
+    hostile("{{ messages.__class__.__mro__ }}");
+    // Types.
+    hostile("{{ 1 + 'a' }}");
+    hostile("{{ no_such_function() }}");
+    hostile("{{ undefined_thing.attribute }}");
+    hostile("{{ messages | no_such_filter }}");
+}
