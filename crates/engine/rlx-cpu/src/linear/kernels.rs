@@ -16,6 +16,9 @@ pub(crate) type Int8Kernel = unsafe fn(*const u8, usize, *const i8, *const Group
 pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, usize, *const f32, *mut f32);
 /// Panel to f32 columns; see [`scalar::dequantise`].
 pub(crate) type DequantiseKernel = unsafe fn(*const u8, usize, *mut f32);
+/// Panel of so many columns to bf16 tiles.
+#[cfg(target_arch = "x86_64")]
+pub(crate) type TilesKernel = unsafe fn(*const u8, usize, *mut u16);
 
 /// The types of float panels as const parameters.
 pub(crate) const F32: u8 = 0;
@@ -88,4 +91,17 @@ pub(crate) fn dequantise(isa: Isa, dtype: DType) -> DequantiseKernel {
         Isa::Avx512 | Isa::Amx => avx512::dequantise::<F> as DequantiseKernel,
         _ => scalar::dequantise::<F>,
     }, else unreachable!("{dtype} has no packed layout"))
+}
+
+/// The function that converts panels of `dtype` to bf16 tiles; see [`avx512::bf16`].
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn tiles(dtype: DType) -> TilesKernel {
+    match dtype {
+        DType::F32 => avx512::bf16::float_tiles::<F32>,
+        DType::F16 => avx512::bf16::float_tiles::<F16>,
+        DType::BF16 => avx512::bf16::float_tiles::<BF16>,
+        _ => {
+            with_format!(dtype, F => avx512::bf16::quant_tiles::<F>, else unreachable!("{dtype} has no packed layout"))
+        }
+    }
 }

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use rlx_ir::DType;
 use rlx_mem::AlignedBuf;
 
-use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, quad, scale_min, with_format};
+use super::format::{BLOCK_GROUPS, Format, GROUP, Ints, PANEL, quad, scale_min, with_format};
 use crate::{Isa, SharedSlice, ThreadPool};
 
 /// Why a weight matrix cannot be packed.
@@ -297,6 +297,7 @@ fn pack_quants<F: Format>(src: &[u8], row_bytes: usize, cols: usize, dst: &mut [
     let (len, bytes) = (F::DTYPE.block_len(), F::DTYPE.block_bytes());
     let per_block = len / GROUP;
     let mut lines = [[[0u32; PANEL]; 8]; BLOCK_GROUPS];
+    let mut ints = Ints { q: [0; 256], scale: [0; 16], min: [0; 16] };
     let mut at = 0;
     let mut file_block = 0;
     let mut left = cols / GROUP;
@@ -306,7 +307,7 @@ fn pack_quants<F: Format>(src: &[u8], row_bytes: usize, cols: usize, dst: &mut [
         for first in (0..groups).step_by(per_block) {
             for (r, row) in src.chunks_exact(row_bytes).enumerate() {
                 let block = &row[file_block * bytes..(file_block + 1) * bytes];
-                unpack_block::<F>(block, first, r, &mut lines, &mut dst[at..at + header]);
+                unpack_block::<F>(block, first, r, &mut ints, &mut lines, &mut dst[at..at + header]);
             }
             file_block += 1;
         }
@@ -325,15 +326,14 @@ fn unpack_block<F: Format>(
     block: &[u8],
     first: usize,
     r: usize,
+    ints: &mut Ints,
     lines: &mut [[[u32; PANEL]; 8]; BLOCK_GROUPS],
     header: &mut [u8],
 ) {
     let len = F::DTYPE.block_len();
     let groups = len / GROUP;
-    let scales = groups * F::SCALES;
-    let (mut q, mut scale, mut min) = ([0u8; 256], [0i8; 16], [0u8; 16]);
-    let found = rlx_quant::unpack_ints(F::DTYPE, block, &mut q[..len], &mut scale[..scales], &mut min[..scales])
-        .expect("every format has the integer view");
+    let found = F::unpack(block, ints);
+    let Ints { q, scale, min } = ints;
     if F::CODES {
         rlx_quant::unpack_codes(F::DTYPE, block, &mut q[..len]).expect("the format is a code");
     }

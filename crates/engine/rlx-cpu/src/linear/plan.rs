@@ -22,14 +22,39 @@ pub(crate) enum Method {
     Int8,
     /// f32 activations; weights converted to f32 in registers, or dequantised first.
     Float,
+    /// bf16 activations and weights in AMX tiles, f32 sums.
+    Bf16,
 }
 
+/// Fewest tokens for which converting the weights to bf16 tiles pays.
+const FEWEST_TILE_ROWS: usize = 17;
+/// Tokens of a row of tiles, and columns of a tile.
+pub(crate) const TILE_ROWS: usize = 16;
+pub(crate) const TILE_COLS: usize = 32;
+
 impl Method {
-    pub(crate) fn of(dtype: DType, precision: Precision) -> Method {
-        match Storage::of(dtype) {
-            Storage::Quant if precision != Precision::F32 => Method::Int8,
-            _ => Method::Float,
+    fn of(dtype: DType, rows: usize, precision: Precision, isa: Isa) -> Method {
+        if precision == Precision::F32 {
+            return Method::Float;
         }
+        let exact = matches!(dtype, DType::F32 | DType::F64) && precision != Precision::Bf16;
+        if rows >= FEWEST_TILE_ROWS && !exact && has_tiles(isa) {
+            return Method::Bf16;
+        }
+        if Storage::of(dtype) == Storage::Quant { Method::Int8 } else { Method::Float }
+    }
+}
+
+/// Whether the AMX kernels run; every processor with AMX has these extensions too, but a virtual one may hide them.
+fn has_tiles(isa: Isa) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        isa == Isa::Amx && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vbmi")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = isa;
+        false
     }
 }
 
@@ -64,8 +89,8 @@ pub(crate) struct Plan {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     threads: usize,
-    /// All parts are forced to f32 (a gated pair of two methods).
-    force_f32: bool,
+    isa: Isa,
+    /// [`Precision::F32`] also for a gated pair of two methods.
     precision: Precision,
     /// Each thread prepares its own copy of the activations, without a barrier.
     pub(crate) redundant: bool,
@@ -74,6 +99,7 @@ pub(crate) struct Plan {
     /// Byte offsets in a copy of the prepared activations, by form, and where the next would start.
     pub(crate) int8_at: Option<usize>,
     pub(crate) float_at: Option<usize>,
+    pub(crate) bf16_at: Option<usize>,
     copy_bytes: usize,
     /// Bytes of dequantised weights that a part of a unit takes.
     pub(crate) weight_bytes: usize,
@@ -97,21 +123,22 @@ impl Plan {
         isa: Isa,
         threads: usize,
     ) -> Plan {
-        let mut methods = dtypes.clone().map(|dtype| Method::of(dtype, precision));
+        let mut methods = dtypes.clone().map(|dtype| Method::of(dtype, rows, precision, isa));
         let first = methods.next();
-        let force_f32 = gated && methods.any(|method| Some(method) != first);
+        let mixed = gated && methods.any(|method| Some(method) != first);
         let largest = if isa >= Isa::Avx512 { 14 } else { 6 };
         let float_tile = rows.div_ceil(rows.div_ceil(largest).max(1)).max(1);
         let mut plan = Plan {
             rows,
             cols,
             threads,
-            force_f32,
-            precision,
+            isa,
+            precision: if mixed { Precision::F32 } else { precision },
             redundant: rows == 1 || threads == 1,
             float_tile,
             int8_at: None,
             float_at: None,
+            bf16_at: None,
             copy_bytes: 0,
             weight_bytes: 0,
             thread_bytes: 0,
@@ -123,6 +150,12 @@ impl Plan {
                     plan.float_at = plan.float_at.or(Some(0));
                     if Storage::of(dtype) != Storage::Float {
                         plan.weight_bytes = plan.weight_bytes.max(UNIT * plan.even_cols() * size_of::<f32>());
+                    }
+                }
+                Method::Bf16 => {
+                    plan.bf16_at = plan.bf16_at.or(Some(0));
+                    if !plan.is_tiled(dtype) {
+                        plan.weight_bytes = plan.weight_bytes.max(UNIT * plan.tile_cols() * size_of::<u16>());
                     }
                 }
             }
@@ -137,13 +170,27 @@ impl Plan {
             at += plan.float_tiles() * plan.float_tile * plan.even_cols() * size_of::<f32>();
             at = at.next_multiple_of(64);
         }
+        if plan.bf16_at.is_some() {
+            plan.bf16_at = Some(at);
+            at += plan.rows.next_multiple_of(TILE_ROWS) * plan.tile_cols() * size_of::<u16>();
+        }
         plan.copy_bytes = at;
         plan.thread_bytes = plan.row_bytes() + plan.weight_bytes * if gated { 2 } else { 1 };
         plan
     }
 
     pub(crate) fn method(&self, dtype: DType) -> Method {
-        if self.force_f32 { Method::Float } else { Method::of(dtype, self.precision) }
+        Method::of(dtype, self.rows, self.precision, self.isa)
+    }
+
+    /// Columns rounded up to whole tiles.
+    pub(crate) fn tile_cols(&self) -> usize {
+        self.cols.next_multiple_of(TILE_COLS)
+    }
+
+    /// Whether panels of this type already are bf16 tiles.
+    pub(crate) fn is_tiled(&self, dtype: DType) -> bool {
+        dtype == DType::BF16 && self.cols.is_multiple_of(TILE_COLS)
     }
 
     /// Columns rounded up to pairs, as float panels and float tiles have them.

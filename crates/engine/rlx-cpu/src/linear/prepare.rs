@@ -1,7 +1,7 @@
 //! Activations in the forms that the kernels read, after the norm.
 
 use super::format::GROUP;
-use super::plan::{INT8_TILE, Plan, int8_tile_rows};
+use super::plan::{INT8_TILE, Plan, TILE_COLS, TILE_ROWS, int8_tile_rows};
 use super::{LinearArgs, Prologue};
 use crate::{Isa, SharedSlice, ThreadCtx};
 
@@ -21,12 +21,15 @@ pub(crate) struct GroupMeta {
 ///
 /// - int8: tiles of 8 tokens (the last one of [`int8_tile_rows`]); a tile is `[groups][tokens][32]` i8, and in a region of
 ///   its own `[groups][tokens]` [`GroupMeta`].
+/// - bf16: tiles of 16 tokens, `[tokens / 16][columns / 32][16][32]`; columns beyond the last are zero.
 /// - f32: tiles of `float_tile` tokens, each `[columns, rounded up to even][tokens]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Activations {
     int8: *mut i8,
     meta: *mut GroupMeta,
     float: *mut f32,
+    bf16: *mut u16,
+    tile_cols: usize,
     groups: usize,
     even_cols: usize,
     float_tile: usize,
@@ -43,6 +46,8 @@ impl Activations {
                 int8: int8.cast(),
                 meta: int8.add(if plan.int8_at.is_some() { plan.int8_quant_bytes() } else { 0 }).cast(),
                 float: base.add(plan.float_at.unwrap_or(0)).cast(),
+                bf16: base.add(plan.bf16_at.unwrap_or(0)).cast(),
+                tile_cols: plan.tile_cols(),
                 groups: plan.groups(),
                 even_cols: plan.even_cols(),
                 float_tile: plan.float_tile,
@@ -61,6 +66,12 @@ impl Activations {
     pub(crate) fn float_tile(&self, tile: usize) -> *const f32 {
         // SAFETY: as above.
         unsafe { self.float.add(tile * self.float_tile * self.even_cols) }
+    }
+
+    /// The tiles of the 16 tokens of block `block`.
+    pub(crate) fn bf16_block(&self, block: usize) -> *const u16 {
+        // SAFETY: as above.
+        unsafe { self.bf16.add(block * TILE_ROWS * self.tile_cols) }
     }
 }
 
@@ -155,6 +166,10 @@ unsafe fn rows_any(
                 let width = int8_tile_rows((plan.rows - tile * INT8_TILE).min(INT8_TILE));
                 let (q, meta) = acts.int8_tile(tile);
                 quantise(x, q.cast_mut(), meta.cast_mut(), width, t % INT8_TILE);
+            }
+            if plan.bf16_at.is_some() {
+                let tiles = acts.bf16_block(t / TILE_ROWS).cast_mut().add(t % TILE_ROWS * TILE_COLS);
+                round_to_tiles(x, tiles);
             }
             if plan.float_at.is_some() {
                 let tile = acts.float_tile(t / plan.float_tile).cast_mut().add(t % plan.float_tile);
@@ -254,6 +269,29 @@ unsafe fn quantise(x: &[f32], q: *mut i8, meta: *mut GroupMeta, width: usize, t:
             let sum = scale * sums[0].wrapping_add(sums[1]) as f32;
             meta.add(g * width + t).write(GroupMeta { scale, sum, isum: sums });
         }
+    }
+}
+
+/// Rounds one row to bf16, into its place in a run of tiles.
+///
+/// # Safety
+/// `tiles` points to the row's place in the first tile of as many as the row needs.
+#[inline(always)]
+unsafe fn round_to_tiles(x: &[f32], tiles: *mut u16) {
+    let (whole, rest) = x.as_chunks::<TILE_COLS>();
+    let mut last = [0.0; TILE_COLS];
+    last[..rest.len()].copy_from_slice(rest);
+    let last = (!rest.is_empty()).then_some(&last);
+    for (i, x) in whole.iter().chain(last).enumerate() {
+        let mut rounded = [0u16; TILE_COLS];
+        for (out, v) in rounded.iter_mut().zip(x) {
+            let bits = v.to_bits();
+            // To nearest even; a NaN keeps its top bits and its quiet bit, which rounding could carry away.
+            let nearest = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+            *out = if bits & 0x7FFF_FFFF > 0x7F80_0000 { bits >> 16 | 0x40 } else { nearest } as u16;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { tiles.add(i * TILE_ROWS * TILE_COLS).cast::<[u16; TILE_COLS]>().write_unaligned(rounded) };
     }
 }
 

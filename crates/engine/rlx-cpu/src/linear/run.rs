@@ -2,11 +2,13 @@
 
 use rlx_ir::DType;
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
 use super::finish::finish;
 use super::format::PANEL;
 use super::kernels;
 use super::pack::{PackedMatrix, Storage};
-use super::plan::{INT8_TILE, MAX_TILE, Method, Plan, UNIT, int8_tile_rows};
+use super::plan::{INT8_TILE, MAX_TILE, Method, Plan, TILE_COLS, TILE_ROWS, UNIT, int8_tile_rows};
 use super::prepare::{Activations, aligned_base, prepare};
 use super::{Epilogue, LinearArgs, LinearPart};
 use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
@@ -93,6 +95,9 @@ impl Walk<'_> {
     /// # Safety
     /// The activations are prepared; `weights` has the plan's room; the machine has `isa`.
     unsafe fn run(&mut self, ctx: &ThreadCtx<'_>, counter: &WorkCounter) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the plan has a bf16 form only where the machine has AMX.
+        let _tiles = self.plan.bf16_at.map(|_| unsafe { avx512::amx::Tiles::configure() });
         let gated = matches!(self.args.epilogue, Epilogue::Gated(_));
         let parts = if gated { &self.args.parts[..1] } else { self.args.parts };
         let units: usize = parts.iter().map(|part| part.weight.rows().div_ceil(UNIT)).sum();
@@ -133,6 +138,7 @@ impl Walk<'_> {
         let (tile_rows, tiles) = match method {
             Method::Int8 => (INT8_TILE, plan.rows.div_ceil(INT8_TILE)),
             Method::Float => (plan.float_tile, plan.float_tiles()),
+            Method::Bf16 => (2 * TILE_ROWS, plan.rows.div_ceil(2 * TILE_ROWS)),
         };
         let mut sources = [[std::ptr::null(); 2]; 2];
         let panels = (parts[0].weight.rows().div_ceil(PANEL) - 2 * unit).min(2);
@@ -140,6 +146,9 @@ impl Walk<'_> {
             for panel in 0..panels {
                 // SAFETY: passed on.
                 sources[p][panel] = unsafe { self.source(part.weight, method, p, 2 * unit + panel, panel) };
+            }
+            if panels == 1 {
+                sources[p][1] = sources[p][0];
             }
         }
         for tile in tiles * split / splits..tiles * (split + 1) / splits {
@@ -166,6 +175,14 @@ impl Walk<'_> {
                             let x = self.acts.float_tile(tile);
                             kernel(sources[p], panels, plan.even_cols() / 2, x, out);
                         }
+                        #[cfg(target_arch = "x86_64")]
+                        Method::Bf16 => {
+                            let x = self.acts.bf16_block(2 * tile);
+                            let blocks = tokens.len().div_ceil(TILE_ROWS);
+                            avx512::amx::tile(sources[p], plan.tile_cols() / TILE_COLS, x, blocks, out);
+                        }
+                        #[cfg(not(target_arch = "x86_64"))]
+                        Method::Bf16 => unreachable!("there are no tiles on this architecture"),
                     }
                 }
             }
@@ -188,14 +205,40 @@ impl Walk<'_> {
         panel: usize,
         slot: usize,
     ) -> *const u8 {
-        if method == Method::Int8 || weight.storage() == Storage::Float {
+        let direct = match method {
+            Method::Int8 => true,
+            Method::Float => weight.storage() == Storage::Float,
+            Method::Bf16 => self.plan.is_tiled(weight.dtype()),
+        };
+        if direct {
             return weight.unit(panel).as_ptr();
+        }
+        // SAFETY: each part of a unit has a buffer of the plan's size.
+        let buffer = unsafe { self.weights.add(part * self.plan.weight_bytes) };
+        #[cfg(target_arch = "x86_64")]
+        if method == Method::Bf16 {
+            let values = self.plan.tile_cols() * PANEL;
+            // SAFETY: the plan reserved two panels of tiles.
+            unsafe {
+                let out = buffer.cast::<u16>().add(slot * values);
+                if weight.storage() == Storage::Rows {
+                    let out = std::slice::from_raw_parts_mut(out, values);
+                    out.fill(0);
+                    for (place, r) in panel_rows(weight, panel).enumerate() {
+                        weight.unpack_row(r, self.row);
+                        avx512::bf16::put_row(self.row, place, out);
+                    }
+                } else {
+                    kernels::tiles(weight.dtype())(weight.unit(panel).as_ptr(), self.plan.cols, out);
+                }
+                return out.cast();
+            }
         }
         let even_cols = self.plan.even_cols();
         let values = even_cols * PANEL;
-        // SAFETY: the plan reserved two panels of f32 for each part of a unit.
+        // SAFETY: the plan reserved two panels of f32.
         unsafe {
-            let out = self.weights.add(part * self.plan.weight_bytes).cast::<f32>().add(slot * values);
+            let out = buffer.cast::<f32>().add(slot * values);
             if weight.storage() == Storage::Quant {
                 kernels::dequantise(self.isa, weight.dtype())(weight.unit(panel).as_ptr(), self.plan.groups(), out);
             } else {
@@ -209,13 +252,17 @@ impl Walk<'_> {
 /// Dequantises the rows of a panel of a matrix that is stored row by row, to `[columns, rounded up to even][16]`.
 fn unpack_rows(weight: &PackedMatrix, panel: usize, row: &mut [f32], out: &mut [f32]) {
     out.fill(0.0);
-    let first = panel * PANEL;
-    for r in first..(first + PANEL).min(weight.rows()) {
+    for (place, r) in panel_rows(weight, panel).enumerate() {
         weight.unpack_row(r, row);
         for (column, &v) in out.chunks_exact_mut(PANEL).zip(row.iter()) {
-            column[r - first] = v;
+            column[place] = v;
         }
     }
+}
+
+/// The rows of a panel.
+fn panel_rows(weight: &PackedMatrix, panel: usize) -> std::ops::Range<usize> {
+    panel * PANEL..((panel + 1) * PANEL).min(weight.rows())
 }
 
 /// Into how many runs of tokens a unit's work is cut, so that few units still keep all threads busy.

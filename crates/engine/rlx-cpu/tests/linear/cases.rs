@@ -36,7 +36,9 @@ impl Rng {
 
 /// The types that a weight matrix can have here: all but wide integers and booleans, which no checkpoint uses for one.
 pub(crate) fn weight_types() -> Vec<DType> {
-    DType::all().filter(|dtype| !matches!(dtype, DType::I16 | DType::I32 | DType::I64 | DType::U8 | DType::Bool)).collect()
+    DType::all()
+        .filter(|dtype| !matches!(dtype, DType::I16 | DType::I32 | DType::I64 | DType::U8 | DType::Bool))
+        .collect()
 }
 
 /// Where a block holds its f16 scales.

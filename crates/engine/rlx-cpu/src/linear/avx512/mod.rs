@@ -1,5 +1,7 @@
 //! AVX-512 kernels (F, BW, DQ, VL, VNNI): a register holds a line of 16 rows x 4 columns, or 16 f32.
 
+pub(crate) mod amx;
+pub(crate) mod bf16;
 mod dequant;
 mod float;
 mod int8;

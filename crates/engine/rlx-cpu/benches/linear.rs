@@ -1,0 +1,156 @@
+//! Speed of the linear kernels: `cargo bench -p rlx-cpu --bench linear -- [decode] [prefill] [pack] [TYPE...] [--threads N] [--isa I]`.
+//!
+//! - decode: one token against rotating matrices of together more than the caches hold, in GB/s of packed weights, next to the
+//!   rate of plain reads;
+//! - prefill: 512 (and fewer) tokens times 3072 x 1024, in GF/s;
+//! - pack: GB/s of file bytes.
+
+use std::time::Instant;
+
+use rlx_cpu::{
+    Epilogue, Isa, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
+    SharedSlice, ThreadPool, WorkCounter, linear, scratch_bytes,
+};
+use rlx_ir::DType;
+use rlx_mem::AlignedBuf;
+
+/// More than any cache of the machines this is run on.
+const WORKING_SET: usize = 640 << 20;
+
+struct Setup {
+    pool: ThreadPool,
+    isa: Isa,
+    precision: Precision,
+}
+
+impl Setup {
+    /// Seconds of the fastest of `repeats` runs over all of `weights`, each times `tokens` rows, in one job per run.
+    fn time(&self, weights: &[PackedMatrix], tokens: usize, repeats: usize) -> f64 {
+        let (rows, cols) = (weights[0].rows(), weights[0].cols());
+        let x: Vec<f32> = (0..tokens * cols).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+        let mut out = AlignedBuf::<f32>::zeroed(tokens * rows);
+        let shape = LinearShape { dtype: weights[0].dtype(), rows, cols };
+        let bytes = scratch_bytes(tokens, &[shape], false, self.precision, self.isa, self.pool.threads());
+        let mut scratch = AlignedBuf::<u8>::zeroed(bytes);
+        let scratch = SharedSlice::new(&mut scratch);
+        let out = RowsOut { data: SharedSlice::new(&mut out), stride: rows };
+        let mut best = f64::INFINITY;
+        for _ in 0..repeats {
+            let work: Vec<WorkCounter> = weights.iter().map(|_| WorkCounter::default()).collect();
+            let start = Instant::now();
+            self.pool.run(&|ctx| {
+                for (weight, work) in weights.iter().zip(&work) {
+                    let args = LinearArgs {
+                        rows: tokens,
+                        x: RowsIn { data: &x, stride: cols },
+                        prologue: Prologue::RmsNorm { weight: None, eps: 1e-5 },
+                        parts: &[LinearPart { weight, bias: None, out }],
+                        epilogue: Epilogue::None,
+                        precision: self.precision,
+                    };
+                    linear(ctx, self.isa, std::slice::from_ref(work), scratch, &args);
+                    ctx.barrier();
+                }
+            });
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        best
+    }
+
+    fn pack(&self, dtype: DType, rows: usize, cols: usize, src: &[u8]) -> PackedMatrix {
+        PackedMatrix::pack(dtype, rows, cols, src, self.isa, &self.pool).expect("the sizes fit")
+    }
+
+    /// GB/s of plain reads of a buffer beyond the caches.
+    fn read_limit(&self) -> f64 {
+        let data = AlignedBuf::<u64>::from_slice(&vec![1; WORKING_SET / 8]);
+        let mut best = f64::INFINITY;
+        for _ in 0..4 {
+            let start = Instant::now();
+            self.pool.run(&|ctx| {
+                let mut sums = [0u64; 8];
+                for chunk in data[ctx.share(data.len(), 4096)].as_chunks::<8>().0 {
+                    for (sum, v) in sums.iter_mut().zip(chunk) {
+                        *sum = sum.wrapping_add(*v);
+                    }
+                }
+                std::hint::black_box(sums);
+            });
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        WORKING_SET as f64 / best / 1e9
+    }
+}
+
+/// Bytes of a matrix with small finite scales.
+fn source(dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
+    let row: Vec<f32> = (0..cols).map(|i| ((i * 7919) % 1013) as f32 / 1013.0 - 0.5).collect();
+    let bytes = dtype.bytes_for(cols).expect("whole blocks");
+    let row: Vec<u8> = match dtype {
+        _ if rlx_quant::can_quantize(dtype) => {
+            let mut out = vec![0; bytes];
+            rlx_quant::quantize(dtype, &row, &mut out).expect("sizes fit");
+            out
+        }
+        _ => vec![0x11; bytes],
+    };
+    row.repeat(rows)
+}
+
+fn main() {
+    let mut args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let mut option = |name: &str| {
+        let at = args.iter().position(|arg| arg == name)?;
+        let value = args.get(at + 1).cloned();
+        args.drain(at..(at + 2).min(args.len()));
+        value
+    };
+    let threads = option("--threads").map_or(2, |n| n.parse().expect("a number of threads"));
+    let isa = option("--isa").map_or(Isa::detect(), |name| Isa::from_option(&name).expect("an instruction set"));
+    let precision = match option("--precision").as_deref() {
+        Some("f32") => Precision::F32,
+        Some("bf16") => Precision::Bf16,
+        _ => Precision::Auto,
+    };
+    let tokens: Vec<usize> = option("--tokens")
+        .map_or(vec![512], |list| list.split(',').map(|n| n.parse().expect("a number of tokens")).collect());
+    let setup = Setup { pool: ThreadPool::new(threads), isa, precision };
+    let named: Vec<DType> = args.iter().filter_map(|arg| DType::from_name(arg)).collect();
+    let types = if named.is_empty() {
+        use DType::*;
+        vec![Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, F16, BF16, F32]
+    } else {
+        named
+    };
+    let phases = ["decode", "prefill", "pack"];
+    let wanted = |name: &str| args.iter().all(|arg| !phases.contains(&arg.as_str())) || args.iter().any(|a| a == name);
+    println!("{isa}, {threads} threads, {precision:?}");
+    if wanted("decode") {
+        println!("plain reads {:.1} GB/s", setup.read_limit());
+    }
+    for dtype in types {
+        let mut line = format!("{dtype:8}");
+        if wanted("decode") || wanted("pack") {
+            let (rows, cols) = (2048, 4096);
+            let src = source(dtype, rows, cols);
+            let start = Instant::now();
+            let count = WORKING_SET.div_ceil(src.len());
+            let weights: Vec<PackedMatrix> = (0..count).map(|_| setup.pack(dtype, rows, cols, &src)).collect();
+            line += &format!("  pack {:5.2} GB/s", (count * src.len()) as f64 / start.elapsed().as_secs_f64() / 1e9);
+            if wanted("decode") {
+                let seconds = setup.time(&weights, 1, 3);
+                let bytes: usize = weights.iter().map(PackedMatrix::bytes).sum();
+                line += &format!("  decode {:5.1} GB/s", bytes as f64 / seconds / 1e9);
+            }
+        }
+        if wanted("prefill") {
+            let (rows, cols) = (3072, 1024);
+            let weights = [setup.pack(dtype, rows, cols, &source(dtype, rows, cols))];
+            for &tokens in &tokens {
+                let seconds = setup.time(&weights, tokens, (4096 / tokens).clamp(8, 50));
+                line += &format!("  {tokens}: {:6.0} GF/s", 2.0 * (tokens * rows * cols) as f64 / seconds / 1e9);
+            }
+        }
+        println!("{line}");
+    }
+}
