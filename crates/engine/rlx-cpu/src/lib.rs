@@ -1,5 +1,6 @@
 //! CPU backend of RLX: kernels per instruction set behind one dispatch, thread pool, executor.
 
+pub mod attention;
 mod isa;
 mod linear;
 pub mod math;

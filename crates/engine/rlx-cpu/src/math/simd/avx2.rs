@@ -104,11 +104,6 @@ impl Simd for Avx2 {
         Avx2(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
     }
     #[inline(always)]
-    fn sqrt(self) -> Self {
-        // SAFETY: see above.
-        Avx2(unsafe { _mm256_sqrt_ps(self.0) })
-    }
-    #[inline(always)]
     fn round(self) -> Self {
         // SAFETY: see above.
         Avx2(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })

@@ -102,11 +102,6 @@ impl Simd for Avx512 {
         Avx512(unsafe { _mm512_abs_ps(self.0) })
     }
     #[inline(always)]
-    fn sqrt(self) -> Self {
-        // SAFETY: see above.
-        Avx512(unsafe { _mm512_sqrt_ps(self.0) })
-    }
-    #[inline(always)]
     fn round(self) -> Self {
         // SAFETY: see above. Zero fraction bits, ties to even.
         Avx512(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })

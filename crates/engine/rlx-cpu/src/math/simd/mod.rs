@@ -81,8 +81,6 @@ pub(crate) trait Simd:
     fn min(self, other: Self) -> Self;
     /// Absolute value.
     fn abs(self) -> Self;
-    /// Square root.
-    fn sqrt(self) -> Self;
     /// Nearest integer, ties to even.
     fn round(self) -> Self;
     /// `self * 2^n` for integral `n` in -160..=128.
@@ -130,31 +128,31 @@ pub(crate) trait Simd:
 /// ```
 /// gives `pub fn sum(isa: Isa, x: &[f32]) -> f32`. The level must be one the machine has ([`Isa::require`](crate::Isa::require)).
 macro_rules! simd_dispatch {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$(const $cg:ident : $cgt:ty),+>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name $(<$(const $cg: $cgt),+>)? (isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name (isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c,bmi2")]
-            fn avx2 $(<$(const $cg: $cgt),+>)? ($($arg: $ty),*) $(-> $ret)? {
-                $body::<$crate::math::simd::Avx2 $($(, $cg)+)?>($($arg),*)
+            fn avx2 ($($arg: $ty),*) $(-> $ret)? {
+                $body::<$crate::math::simd::Avx2>($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-            fn avx512 $(<$(const $cg: $cgt),+>)? ($($arg: $ty),*) $(-> $ret)? {
-                $body::<$crate::math::simd::Avx512 $($(, $cg)+)?>($($arg),*)
+            fn avx512 ($($arg: $ty),*) $(-> $ret)? {
+                $body::<$crate::math::simd::Avx512>($($arg),*)
             }
             debug_assert!(isa.is_available());
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the caller holds a level that this machine has, so the features are there.
-                $crate::Isa::Avx2 => unsafe { avx2 $(::<$($cg),+>)? ($($arg),*) },
+                $crate::Isa::Avx2 => unsafe { avx2 ($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
-                $crate::Isa::Avx512 | $crate::Isa::Amx => unsafe { avx512 $(::<$($cg),+>)? ($($arg),*) },
+                $crate::Isa::Avx512 | $crate::Isa::Amx => unsafe { avx512 ($($arg),*) },
                 #[cfg(target_arch = "aarch64")]
-                $crate::Isa::Neon => $body::<$crate::math::simd::Neon $($(, $cg)+)?>($($arg),*),
-                _ => $body::<$crate::math::simd::Portable $($(, $cg)+)?>($($arg),*),
+                $crate::Isa::Neon => $body::<$crate::math::simd::Neon>($($arg),*),
+                _ => $body::<$crate::math::simd::Portable>($($arg),*),
             }
         }
     };

@@ -119,11 +119,6 @@ impl Simd for Neon {
         Neon(unsafe { vabsq_f32(self.0) })
     }
     #[inline(always)]
-    fn sqrt(self) -> Self {
-        // SAFETY: see above.
-        Neon(unsafe { vsqrtq_f32(self.0) })
-    }
-    #[inline(always)]
     fn round(self) -> Self {
         // SAFETY: see above.
         Neon(unsafe { vrndnq_f32(self.0) })

@@ -98,10 +98,6 @@ impl Simd for Portable {
         Portable(self.0.map(f32::abs))
     }
     #[inline(always)]
-    fn sqrt(self) -> Self {
-        Portable(self.0.map(f32::sqrt))
-    }
-    #[inline(always)]
     fn round(self) -> Self {
         Portable(self.0.map(f32::round_ties_even))
     }

@@ -1,0 +1,259 @@
+//! The two phases, and the parts of long contexts put together.
+
+use std::f32::consts::LOG2_E;
+use std::ops::Range;
+
+use super::few::few;
+use super::kv::KvSource;
+use super::many::many;
+use super::plan::{FEW_ROWS, Item, Items, Places, Plan};
+use super::prepare::{prepare_head, store};
+use super::{AttentionArgs, SeqSpan};
+use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
+
+/// Where maxima start: below every score, and far enough from -inf for differences to exist.
+pub(super) const LOWEST: f32 = -1e30;
+
+/// One item in work on one thread.
+pub(super) struct Tile<'a> {
+    pub(super) args: &'a AttentionArgs<'a>,
+    pub(super) source: &'a KvSource<'a>,
+    pub(super) item: Item<'a>,
+    /// The tokens to go through.
+    pub(super) context: Range<usize>,
+    pub(super) k_pad: usize,
+    pub(super) v_pad: usize,
+    /// Set if scores are capped; then they are not yet in units of log2.
+    pub(super) softcap: Option<f32>,
+    /// Query rows `[rows, k_pad]`, with room for a multiple of 16 rows.
+    pub(super) q: &'a mut [f32],
+    /// Output rows `[rows, v_pad]`, likewise.
+    pub(super) o: &'a mut [f32],
+    /// Largest score (log2 units) and sum of weights of each row, likewise.
+    pub(super) max: &'a mut [f32],
+    pub(super) sum: &'a mut [f32],
+    /// The kernel's own.
+    pub(super) work: &'a mut [f32],
+}
+
+impl Tile<'_> {
+    /// The tokens that row `r` sees.
+    #[inline]
+    pub(super) fn visible(&self, r: usize) -> Range<usize> {
+        let past = self.args.past(self.item.span);
+        let token = past + (self.item.first_row + r) / self.args.group();
+        self.args.visible(token, past + self.item.span.len)
+    }
+}
+
+/// Attention; see the module. Called by every thread with the same arguments. `work[0]` is at 0 before; `scratch` has
+/// [`attention_scratch_bytes`](super::attention_scratch_bytes). The output is complete after a barrier, which the caller puts.
+///
+/// # Panics
+/// If the shapes contradict each other.
+pub fn attention(
+    ctx: &ThreadCtx<'_>,
+    isa: Isa,
+    work: &[WorkCounter],
+    scratch: SharedSlice<'_, u8>,
+    args: &AttentionArgs<'_>,
+) {
+    check(args);
+    let plan = Plan::new(args, ctx.count());
+    let places = Places::new(&plan, ctx.count());
+    let floats = aligned_floats(scratch, places.end);
+    let own = places.threads + ctx.index() * plan.thread_floats();
+    // SAFETY: each thread has its own stretch.
+    let memory = unsafe { floats.part(own..own + plan.thread_floats()) };
+    let parts = stretch(floats, places.parts..places.batch);
+    let source = match (args.cache, plan.batch) {
+        (Some(cache), _) => KvSource::Cache(cache),
+        (None, Some(layout)) => KvSource::Batch(layout, floats.as_mut_ptr().wrapping_add(places.batch).cast()),
+        (None, None) => return,
+    };
+
+    if plan.own_heads {
+        let heads = ctx.share(args.kv_heads, 1);
+        for span in args.spans {
+            // SAFETY: these heads belong to this thread.
+            unsafe { store(isa, args, &source, span, 0..span.len, heads.clone(), memory) };
+        }
+        let mut items = Items::new(plan, args);
+        for index in 0..plan.items {
+            if let Some(item) = items.get(index).filter(|item| heads.contains(&item.kv_head)) {
+                run_item(isa, args, &plan, &source, item, memory, None);
+            }
+        }
+        return;
+    }
+
+    let tokens: usize = args.spans.iter().map(|span| span.len).sum();
+    let mine = ctx.share(tokens * args.kv_heads, 1);
+    each_stored(args, mine, |span, token, head| {
+        // SAFETY: each token and head is in one thread's share.
+        unsafe { store(isa, args, &source, span, token..token + 1, head..head + 1, memory) };
+    });
+    ctx.barrier();
+    let mut items = Items::new(plan, args);
+    loop {
+        let index = work[0].next();
+        let Some(item) = items.get(index) else { break };
+        let slot = plan.is_cut().then(|| {
+            // SAFETY: each item, and so each slot, is taken by one thread.
+            unsafe { parts.part(index * plan.part_floats()..(index + 1) * plan.part_floats()) }
+        });
+        run_item(isa, args, &plan, &source, item, memory, slot);
+    }
+    if plan.is_cut() {
+        ctx.barrier();
+        // SAFETY: all parts were written before the barrier.
+        combine(ctx, args, &plan, unsafe { parts.all() });
+    }
+}
+
+fn check(args: &AttentionArgs<'_>) {
+    assert!(args.kv_heads > 0 && args.heads.is_multiple_of(args.kv_heads), "{} heads of {}", args.heads, args.kv_heads);
+    if let Some(cache) = args.cache {
+        let layout = cache.layout();
+        let expected = (args.kv_heads, args.head_dim, args.v_dim);
+        assert_eq!((layout.kv_heads, layout.k_dim, layout.v_dim), expected, "the cache has another shape");
+        for span in args.spans {
+            assert!(span.blocks.len() * layout.block_len >= span.past + span.len, "a sequence lacks blocks");
+        }
+    }
+}
+
+/// `len` aligned f32 of the scratch memory.
+fn aligned_floats(scratch: SharedSlice<'_, u8>, len: usize) -> SharedSlice<'_, f32> {
+    let skip = scratch.as_mut_ptr().align_offset(64);
+    assert!(scratch.len() >= skip + len * size_of::<f32>(), "scratch memory of {} bytes is too small", scratch.len());
+    // SAFETY: in bounds by the check above and aligned; bytes that were ever written are valid f32.
+    unsafe { SharedSlice::from_raw(scratch.as_mut_ptr().add(skip).cast(), len) }
+}
+
+/// A stretch of shared memory, still shared.
+fn stretch(floats: SharedSlice<'_, f32>, range: Range<usize>) -> SharedSlice<'_, f32> {
+    assert!(range.start <= range.end && range.end <= floats.len());
+    // SAFETY: in bounds; who touches what stays the users' promise.
+    unsafe { SharedSlice::from_raw(floats.as_mut_ptr().add(range.start), range.len()) }
+}
+
+/// Calls `f(span, token, head)` for each of `share`, an interval of all tokens and heads in order.
+fn each_stored(args: &AttentionArgs<'_>, share: Range<usize>, mut f: impl FnMut(&SeqSpan<'_>, usize, usize)) {
+    let mut base = 0;
+    for span in args.spans {
+        let count = span.len * args.kv_heads;
+        let (first, last) = (share.start.max(base), share.end.min(base + count));
+        for index in first..last {
+            f(span, (index - base) / args.kv_heads, (index - base) % args.kv_heads);
+        }
+        base += count;
+    }
+}
+
+/// Takes one item through its context. A whole context goes to the output, a part to its slot.
+fn run_item(
+    isa: Isa,
+    args: &AttentionArgs<'_>,
+    plan: &Plan,
+    source: &KvSource<'_>,
+    item: Item<'_>,
+    memory: &mut [f32],
+    slot: Option<&mut [f32]>,
+) {
+    let padded_rows = item.rows.next_multiple_of(16);
+    let (q, rest) = memory.split_at_mut(padded_rows * plan.k_pad);
+    let (o, rest) = rest.split_at_mut(padded_rows * plan.v_pad);
+    let (max, rest) = rest.split_at_mut(padded_rows);
+    let (sum, work) = rest.split_at_mut(padded_rows);
+    // Scores are kept in units of log2, unless they are to be capped first.
+    let factor = if args.softcap.is_some() { args.scale } else { args.scale * LOG2_E };
+    let group = args.group();
+    for r in 0..item.rows {
+        let row = item.span.start + (item.first_row + r) / group;
+        let head = item.kv_head * group + (item.first_row + r) % group;
+        let src = &args.q.row(row, args.heads * args.head_dim)[head * args.head_dim..][..args.head_dim];
+        prepare_head(isa, src, args.q_norm, args.rope, row, factor, &mut q[r * plan.k_pad..][..plan.k_pad]);
+    }
+    let context = item.context(plan, args);
+    let mut tile = Tile {
+        args,
+        source,
+        item,
+        context,
+        k_pad: plan.k_pad,
+        v_pad: plan.v_pad,
+        softcap: args.softcap,
+        q,
+        o,
+        max,
+        sum,
+        work,
+    };
+    if item.rows <= FEW_ROWS {
+        few(isa, &mut tile)
+    } else {
+        many(isa, &mut tile)
+    }
+
+    if let Some(slot) = slot {
+        let (kept, numbers) = slot.split_at_mut(plan.tile_rows * plan.v_pad);
+        kept[..item.rows * plan.v_pad].copy_from_slice(&tile.o[..item.rows * plan.v_pad]);
+        for r in 0..item.rows {
+            numbers[2 * r] = tile.max[r];
+            numbers[2 * r + 1] = tile.sum[r];
+        }
+        return;
+    }
+    for r in 0..item.rows {
+        // SAFETY: each output row and head belongs to one item.
+        let out = unsafe { out_head(args, &item, r) };
+        // A row that sees nothing has sum 0 and output 0.
+        let scale = if tile.sum[r] > 0.0 { 1.0 / tile.sum[r] } else { 0.0 };
+        for (out, x) in out.iter_mut().zip(&tile.o[r * plan.v_pad..]) {
+            *out = x * scale;
+        }
+    }
+}
+
+/// The output of row `r` of an item.
+///
+/// # Safety
+/// No other thread touches it.
+unsafe fn out_head<'a>(args: &AttentionArgs<'a>, item: &Item<'_>, r: usize) -> &'a mut [f32] {
+    let group = args.group();
+    let row = item.span.start + (item.first_row + r) / group;
+    let head = item.kv_head * group + (item.first_row + r) % group;
+    // SAFETY: the caller's promise.
+    unsafe { args.out.part(row, head * args.v_dim..(head + 1) * args.v_dim) }
+}
+
+/// Puts the parts of each context together.
+fn combine(ctx: &ThreadCtx<'_>, args: &AttentionArgs<'_>, plan: &Plan, slots: &[f32]) {
+    let mut items = Items::new(*plan, args);
+    let mut index = 0;
+    let mut number = 0;
+    while let Some(item) = items.get(index) {
+        for r in (0..item.rows).filter(|r| (number + r) % ctx.count() == ctx.index()) {
+            let parts = (index..index + item.parts).map(|i| {
+                let (kept, numbers) =
+                    slots[i * plan.part_floats()..][..plan.part_floats()].split_at(plan.tile_rows * plan.v_pad);
+                (&kept[r * plan.v_pad..][..args.v_dim], numbers[2 * r], numbers[2 * r + 1])
+            });
+            let max = parts.clone().fold(LOWEST, |max, part| max.max(part.1));
+            let sum: f32 = parts.clone().map(|(_, part_max, part_sum)| part_sum * (part_max - max).exp2()).sum();
+            let scale = if sum > 0.0 { 1.0 / sum } else { 0.0 };
+            // SAFETY: the rows of all items are dealt out, each to one thread.
+            let out = unsafe { out_head(args, &item, r) };
+            out.fill(0.0);
+            for (o, part_max, _) in parts {
+                let weight = (part_max - max).exp2() * scale;
+                for (out, o) in out.iter_mut().zip(o) {
+                    *out += o * weight;
+                }
+            }
+        }
+        number += item.rows;
+        index += item.parts;
+    }
+}

@@ -1,0 +1,461 @@
+//! Attention of every instruction set, thread count, KV type and shape against a plain f64 implementation with the whole
+//! score matrix.
+
+use rlx_cpu::attention::{
+    AttentionArgs, HeadNorm, KvDType, KvLayerView, KvLayout, SeqSpan, attention, attention_scratch_bytes,
+};
+use rlx_cpu::math::RopeStyle;
+use rlx_cpu::rows::{rms_norm_row, rope_row};
+use rlx_cpu::{Isa, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
+
+/// Deterministic values in -1..1.
+fn noise(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    v_dim: usize,
+    causal: bool,
+    window: Option<usize>,
+    softcap: Option<f32>,
+    norm: bool,
+    rope: Option<RopeStyle>,
+    /// None attends within the batch.
+    cache: Option<KvDType>,
+    block_len: usize,
+    /// For each sequence, the lengths of the chunks it arrives in.
+    chunks: Vec<Vec<usize>>,
+}
+
+impl Case {
+    fn new(heads: usize, kv_heads: usize, head_dim: usize, cache: Option<KvDType>, chunks: &[&[usize]]) -> Case {
+        Case {
+            heads,
+            kv_heads,
+            head_dim,
+            v_dim: head_dim,
+            causal: true,
+            window: None,
+            softcap: None,
+            norm: false,
+            rope: None,
+            cache,
+            block_len: 64,
+            chunks: chunks.iter().map(|chunks| chunks.to_vec()).collect(),
+        }
+    }
+}
+
+/// One sequence's rows.
+struct Sequence {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    table: Vec<f32>,
+}
+
+fn stored(dtype: Option<KvDType>, row: &[f32]) -> Vec<f64> {
+    match dtype {
+        None | Some(KvDType::F32) => row.iter().map(|&x| f64::from(x)).collect(),
+        Some(KvDType::F16) => row.iter().map(|&x| half::f16::from_f32(x).to_f64()).collect(),
+        Some(KvDType::Q8) => row
+            .chunks(32)
+            .flat_map(|group| {
+                let largest = group.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+                let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+                group.iter().map(move |x| f64::from((x * inverse).round_ties_even()) * f64::from(largest / 127.0))
+            })
+            .collect(),
+    }
+}
+
+struct Fixture {
+    case: Case,
+    pairs: usize,
+    scale: f32,
+    q_weight: Vec<f32>,
+    k_weight: Vec<f32>,
+    sequences: Vec<Sequence>,
+}
+
+impl Fixture {
+    fn new(case: Case) -> Fixture {
+        let pairs = (case.head_dim / 2 / 2).max(1);
+        let sequences = case.chunks.iter().enumerate().map(|(i, chunks)| {
+            let total: usize = chunks.iter().sum();
+            let seed = 100 * (i as u64 + 1);
+            let grown = |mut x: Vec<f32>, factor: f32| {
+                x.iter_mut().for_each(|x| *x *= factor);
+                x
+            };
+            let mut table = vec![0.0; total * 2 * pairs];
+            for t in 0..total {
+                for p in 0..pairs {
+                    let angle = t as f64 * 1000f64.powf(-(p as f64) / pairs as f64);
+                    table[t * 2 * pairs + p] = angle.cos() as f32;
+                    table[t * 2 * pairs + pairs + p] = angle.sin() as f32;
+                }
+            }
+            Sequence {
+                q: grown(noise(total * case.heads * case.head_dim, seed), 3.0),
+                k: grown(noise(total * case.kv_heads * case.head_dim, seed + 1), 2.0),
+                v: noise(total * case.kv_heads * case.v_dim, seed + 2),
+                table,
+            }
+        });
+        let sequences = sequences.collect();
+        let scale = 1.0 / (case.head_dim as f32).sqrt();
+        let (q_weight, k_weight) = (noise(case.head_dim, 7), noise(case.head_dim, 8));
+        Fixture { case, pairs, scale, q_weight, k_weight, sequences }
+    }
+
+    /// A head with its norm and RoPE, by the reference row kernels.
+    fn head(&self, sequence: &Sequence, x: &[f32], weight: &[f32], t: usize) -> Vec<f32> {
+        let mut head = x.to_vec();
+        if self.case.norm {
+            rms_norm_row(Isa::Scalar, x, Some(weight), 1e-6, &mut head);
+        }
+        if let Some(style) = self.case.rope {
+            let (cos, sin) = sequence.table[t * 2 * self.pairs..][..2 * self.pairs].split_at(self.pairs);
+            rope_row(Isa::Scalar, style, &mut head, cos, sin);
+        }
+        head
+    }
+
+    /// Outputs of every sequence. `dtype` is what keys and values are rounded to.
+    fn reference(&self, dtype: Option<KvDType>) -> Vec<Vec<f64>> {
+        let case = &self.case;
+        let group = case.heads / case.kv_heads;
+        let per_sequence = |(sequence, chunks): (&Sequence, &Vec<usize>)| {
+            let total: usize = chunks.iter().sum();
+            let mut out = vec![0.0; total * case.heads * case.v_dim];
+            // Without a cache each chunk is a sequence of its own.
+            let bounds: Vec<(usize, usize)> = if case.cache.is_some() {
+                vec![(0, total)]
+            } else {
+                let mut start = 0;
+                let bound = |&len: &usize| {
+                    start += len;
+                    (start - len, start)
+                };
+                chunks.iter().map(bound).collect()
+            };
+            let (q_width, k_width) = (case.heads * case.head_dim, case.kv_heads * case.head_dim);
+            for head in 0..case.heads {
+                let kv = head / group;
+                let keys: Vec<Vec<f64>> = (0..total)
+                    .map(|t| {
+                        let key = &sequence.k[t * k_width + kv * case.head_dim..][..case.head_dim];
+                        stored(dtype, &self.head(sequence, key, &self.k_weight, t))
+                    })
+                    .collect();
+                let values: Vec<Vec<f64>> = (0..total)
+                    .map(|t| stored(dtype, &sequence.v[(t * case.kv_heads + kv) * case.v_dim..][..case.v_dim]))
+                    .collect();
+                for &(first, end) in &bounds {
+                    for i in first..end {
+                        let q = &sequence.q[i * q_width + head * case.head_dim..][..case.head_dim];
+                        let q = self.head(sequence, q, &self.q_weight, i);
+                        let seen = |j: &usize| {
+                            (!case.causal || *j <= i) && case.window.is_none_or(|window| i.abs_diff(*j) < window)
+                        };
+                        let scores: Vec<(usize, f64)> = (first..end)
+                            .filter(seen)
+                            .map(|j| {
+                                let dot: f64 = q.iter().zip(&keys[j]).map(|(&q, k)| f64::from(q) * k).sum();
+                                let score = dot * f64::from(self.scale);
+                                (j, case.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh()))
+                            })
+                            .collect();
+                        let max = scores.iter().fold(f64::MIN, |max, s| max.max(s.1));
+                        let sum: f64 = scores.iter().map(|s| (s.1 - max).exp()).sum();
+                        let out = &mut out[(i * case.heads + head) * case.v_dim..][..case.v_dim];
+                        for (j, score) in scores {
+                            let weight = (score - max).exp() / sum;
+                            out.iter_mut().zip(&values[j]).for_each(|(out, v)| *out += weight * v);
+                        }
+                    }
+                }
+            }
+            out
+        };
+        self.sequences.iter().zip(&case.chunks).map(per_sequence).collect()
+    }
+
+    /// Outputs of every sequence by the kernel, chunk after chunk.
+    fn run(&self, isa: Isa, threads: usize) -> Vec<Vec<f32>> {
+        let case = &self.case;
+        let pool = ThreadPool::new(threads);
+        let block_len = case.block_len;
+        let layout = case.cache.map(|dtype| KvLayout {
+            dtype,
+            kv_heads: case.kv_heads,
+            k_dim: case.head_dim,
+            v_dim: case.v_dim,
+            block_len,
+        });
+        // Blocks full of NaN, dealt out in an order of their own, with other layers' bytes around them.
+        let counts: Vec<usize> = case.chunks.iter().map(|c| c.iter().sum::<usize>().div_ceil(block_len)).collect();
+        let blocks: usize = counts.iter().sum();
+        let bytes = layout.map_or(0, |layout| layout.bytes_per_block());
+        const OFFSET: usize = 64;
+        let mut memory: Vec<Vec<u32>> = (0..blocks).map(|_| vec![u32::MAX; (OFFSET + bytes + 64) / 4]).collect();
+        let pointers: Vec<*mut u8> = memory.iter_mut().map(|block| block.as_mut_ptr().cast()).collect();
+        // SAFETY: each block has OFFSET + bytes_per_block bytes, is used by the kernel alone, and outlives the view.
+        let view = layout.map(|layout| unsafe { KvLayerView::new(layout, &pointers, OFFSET) });
+        let mut next = 0..blocks as u32;
+        let tables: Vec<Vec<u32>> =
+            counts.iter().map(|&count| next.by_ref().take(count).map(|i| blocks as u32 - 1 - i).collect()).collect();
+
+        let (q_width, k_width) = (case.heads * case.head_dim, case.kv_heads * case.head_dim);
+        let (v_width, o_width) = (case.kv_heads * case.v_dim, case.heads * case.v_dim);
+        let mut outputs: Vec<Vec<f32>> = vec![vec![]; self.sequences.len()];
+        let steps = case.chunks.iter().map(Vec::len).max().unwrap_or(0);
+        for step in 0..steps {
+            let (mut q, mut k, mut v, mut table) = (vec![], vec![], vec![], vec![]);
+            let mut spans = vec![];
+            let mut rows = 0;
+            for (i, chunks) in case.chunks.iter().enumerate() {
+                let Some(&len) = chunks.get(step) else { continue };
+                let past: usize = chunks[..step].iter().sum();
+                let take = |x: &[f32], width: usize| x[past * width..(past + len) * width].to_vec();
+                let sequence = &self.sequences[i];
+                q.extend(take(&sequence.q, q_width));
+                k.extend(take(&sequence.k, k_width));
+                v.extend(take(&sequence.v, v_width));
+                table.extend(take(&sequence.table, 2 * self.pairs));
+                spans.push(SeqSpan { start: rows, len, past, blocks: &tables[i] });
+                rows += len;
+            }
+            let stride = o_width + 3;
+            let mut out = vec![f32::NAN; rows * stride];
+            let args = AttentionArgs {
+                q: RowsIn { data: &q, stride: q_width },
+                k: RowsIn { data: &k, stride: k_width },
+                v: RowsIn { data: &v, stride: v_width },
+                out: RowsOut { data: SharedSlice::new(&mut out), stride },
+                heads: case.heads,
+                kv_heads: case.kv_heads,
+                head_dim: case.head_dim,
+                v_dim: case.v_dim,
+                scale: self.scale,
+                causal: case.causal,
+                window: case.window,
+                softcap: case.softcap,
+                q_norm: case.norm.then_some(HeadNorm { weight: &self.q_weight, eps: 1e-6 }),
+                k_norm: case.norm.then_some(HeadNorm { weight: &self.k_weight, eps: 1e-6 }),
+                rope: case.rope.map(|style| (style, &table[..], self.pairs)),
+                spans: &spans,
+                cache: view.as_ref(),
+            };
+            let mut scratch = vec![0xFFu8; attention_scratch_bytes(&args, isa, threads)];
+            let scratch = SharedSlice::new(&mut scratch);
+            let work = [WorkCounter::default(), WorkCounter::default()];
+            pool.run(&|ctx| attention(ctx, isa, &work, scratch, &args));
+            let spans: Vec<(usize, usize)> = spans.iter().map(|span| (span.start, span.len)).collect();
+            let mut at = 0;
+            for (i, chunks) in case.chunks.iter().enumerate() {
+                if step < chunks.len() {
+                    let (start, len) = spans[at];
+                    for row in start..start + len {
+                        outputs[i].extend(&out[row * stride..][..o_width]);
+                        assert!(out[row * stride + o_width..][..3].iter().all(|x| x.is_nan()), "wrote between rows");
+                    }
+                    at += 1;
+                }
+            }
+        }
+        for block in &memory {
+            let edge = |words: &[u32]| words.iter().all(|&word| word == u32::MAX);
+            assert!(edge(&block[..OFFSET / 4]) && edge(&block[(OFFSET + bytes) / 4..]), "wrote outside a block");
+        }
+        outputs
+    }
+}
+
+/// Squared error over squared size.
+fn nmse(got: &[Vec<f32>], want: &[Vec<f64>]) -> f64 {
+    let (mut error, mut size) = (0.0, 1e-30);
+    for (got, want) in got.iter().zip(want) {
+        assert_eq!(got.len(), want.len());
+        for (&got, &want) in got.iter().zip(want) {
+            assert!(got.is_finite(), "not finite");
+            error += (f64::from(got) - want).powi(2);
+            size += want * want;
+        }
+    }
+    error / size
+}
+
+/// Checks a case at every level and thread count: closely against the reference on rounded keys and values, loosely against
+/// the one on exact ones.
+fn check(case: Case) {
+    let fixture = Fixture::new(case);
+    let rounded = fixture.reference(fixture.case.cache);
+    let exact = fixture.reference(None);
+    for isa in Isa::available() {
+        for threads in 1..=3 {
+            let got = fixture.run(isa, threads);
+            // f32 sums over a context of hundreds: 1e-6 relative, squared. A key within an ulp of a rounding boundary may
+            // round the other way: half an ulp of f16 (2^-11) or of a 127th in one element of hundreds.
+            let limit = match (isa, fixture.case.cache) {
+                (_, None | Some(KvDType::F32)) => 1e-11,
+                (_, Some(KvDType::F16)) => 1e-9,
+                (_, Some(KvDType::Q8)) => 2e-6,
+            };
+            let error = nmse(&got, &rounded);
+            assert!(error < limit, "{isa} {threads} threads {:?}: {error:e}", fixture.case);
+            let limit = match fixture.case.cache {
+                None | Some(KvDType::F32) => 1e-11,
+                Some(KvDType::F16) => 1e-5,
+                Some(KvDType::Q8) => 1e-3,
+            };
+            let error = nmse(&got, &exact);
+            assert!(error < limit, "{isa} {threads} threads {:?}: {error:e} from exact", fixture.case);
+        }
+    }
+}
+
+const CACHES: [Option<KvDType>; 4] = [None, Some(KvDType::F32), Some(KvDType::F16), Some(KvDType::Q8)];
+
+#[test]
+fn groups_and_widths() {
+    for cache in CACHES {
+        for (heads, kv_heads, head_dim) in [
+            (1, 1, 16),
+            (2, 1, 64),
+            (6, 2, 20),
+            (4, 4, 72),
+            (5, 1, 32),
+            (14, 2, 64),
+            (8, 1, 48),
+            (9, 3, 64),
+            (16, 8, 128),
+        ] {
+            check(Case::new(heads, kv_heads, head_dim, cache, &[&[37, 1]]));
+        }
+    }
+}
+
+#[test]
+fn values_of_another_width() {
+    for cache in CACHES {
+        for (head_dim, v_dim) in [(192, 128), (24, 40), (16, 100), (576, 512)] {
+            let case = Case::new(4, 1, head_dim, cache, &[&[19, 1, 2]]);
+            check(Case { v_dim, ..case });
+        }
+    }
+}
+
+#[test]
+fn lengths_around_tiles_and_blocks() {
+    for cache in [Some(KvDType::F32), Some(KvDType::F16), Some(KvDType::Q8)] {
+        for len in [1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 130, 200] {
+            check(Case::new(3, 1, 32, cache, &[&[len, 1, 3]]));
+        }
+        for block_len in [1, 7, 16, 32, 100] {
+            let case = Case::new(2, 2, 40, cache, &[&[75, 1, 20, 1]]);
+            check(Case { block_len, ..case });
+        }
+    }
+}
+
+#[test]
+fn windows_and_caps() {
+    for cache in CACHES {
+        for window in [1, 5, 64, 100, 1000] {
+            for causal in [true, false] {
+                // A cache of earlier tokens only makes sense for causal attention.
+                if !causal && cache.is_some() {
+                    continue;
+                }
+                let case = Case::new(4, 2, 32, cache, &[&[150, 1, 9], &[3, 70]]);
+                check(Case { window: Some(window), causal, ..case });
+            }
+        }
+        let case = Case::new(4, 2, 32, cache, &[&[90, 1, 1]]);
+        check(Case { softcap: Some(2.0), ..case.clone() });
+        check(Case { softcap: Some(20.0), window: Some(33), norm: true, ..case });
+    }
+}
+
+#[test]
+fn both_directions_without_a_cache() {
+    for lens in [&[&[1usize][..]][..], &[&[130]], &[&[5], &[64], &[1], &[33]], &[&[40], &[0], &[2]]] {
+        let case = Case::new(4, 4, 32, None, lens);
+        check(Case { causal: false, ..case.clone() });
+        check(Case { causal: false, rope: Some(RopeStyle::HalfSplit), norm: true, ..case });
+    }
+}
+
+#[test]
+fn norm_and_rope_are_folded_in() {
+    for cache in CACHES {
+        for rope in [None, Some(RopeStyle::HalfSplit), Some(RopeStyle::Interleaved)] {
+            for norm in [false, true] {
+                let case = Case::new(6, 2, 40, cache, &[&[30, 1, 1, 12], &[7, 2]]);
+                check(Case { rope, norm, ..case });
+            }
+        }
+    }
+}
+
+#[test]
+fn many_sequences_in_one_batch() {
+    for cache in [Some(KvDType::F32), Some(KvDType::F16)] {
+        let chunks: &[&[usize]] = &[&[1, 1, 1], &[100, 1, 1], &[3, 70, 1], &[17], &[64, 64], &[129, 1, 5], &[0, 2]];
+        check(Case::new(4, 2, 32, cache, chunks));
+        let chunks: Vec<Vec<usize>> = (0..40).map(|i| vec![i % 7 + 1, 1]).collect();
+        let chunks: Vec<&[usize]> = chunks.iter().map(Vec::as_slice).collect();
+        check(Case::new(3, 3, 16, cache, &chunks));
+    }
+}
+
+#[test]
+fn long_contexts_are_cut_for_the_threads() {
+    for cache in [Some(KvDType::F32), Some(KvDType::F16), Some(KvDType::Q8)] {
+        for (heads, kv_heads) in [(1, 1), (3, 3), (12, 1), (5, 5)] {
+            check(Case::new(heads, kv_heads, 32, cache, &[&[700, 1, 9, 1]]));
+        }
+        let case = Case::new(6, 3, 32, cache, &[&[600, 1], &[30, 1]]);
+        check(Case { window: Some(400), ..case });
+    }
+}
+
+#[test]
+fn steps_equal_one_prefill() {
+    for isa in Isa::available() {
+        for threads in 1..=2 {
+            let whole = Fixture::new(Case::new(4, 2, 32, Some(KvDType::F16), &[&[90]])).run(isa, threads);
+            for chunks in [vec![1; 90], vec![17, 1, 1, 30, 40, 1], vec![64, 26], vec![89, 1]] {
+                let steps = Fixture::new(Case::new(4, 2, 32, Some(KvDType::F16), &[&chunks])).run(isa, threads);
+                let whole: Vec<Vec<f64>> = vec![whole[0].iter().map(|&x| f64::from(x)).collect()];
+                let error = nmse(&steps, &whole);
+                assert!(error < 1e-11, "{isa} {threads} threads {chunks:?}: {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn large_scores_neither_overflow_nor_vanish() {
+    let mut fixture = Fixture::new(Case::new(2, 1, 16, Some(KvDType::F32), &[&[70, 1]]));
+    fixture.scale = 300.0;
+    let want = fixture.reference(None);
+    for isa in Isa::available() {
+        // Scores of thousands lose digits to rounding before the exponential.
+        let error = nmse(&fixture.run(isa, 2), &want);
+        assert!(error < 1e-5, "{isa}: {error:e}");
+    }
+}
