@@ -1,3 +1,28 @@
 //! Task traits, the model registry, generic runners and checkpoint download.
+//!
+//! A [`Family`] says which checkpoints it takes and how to read one; [`CausalLm`] runs any of them. [`Runner`] is the typed
+//! one-call API that family crates re-export.
 
+mod causal_lm;
+mod config;
+mod error;
 pub mod fetch;
+mod forward;
+mod generate;
+mod perplexity;
+mod registry;
+mod rope;
+mod runner;
+mod tensors;
+mod vocabulary;
+
+pub use causal_lm::{CausalLm, LoadOptions, ModelInfo};
+pub use config::HfConfig;
+pub use error::CoreError;
+pub use generate::{Event, GenerateOptions, Generation, StopReason};
+pub use perplexity::Perplexity;
+pub use registry::{DecoderModel, Families, Family};
+pub use rope::{rope_from_gguf, rope_from_hf};
+pub use runner::{DecoderFamily, Runner, RunnerBuilder, TokenPiece};
+pub use tensors::{NamedTensor, NamedTensors, TensorData, read_tensors, write_tensors};
+pub use vocabulary::load_tokenizer;

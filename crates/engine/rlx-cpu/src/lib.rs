@@ -1,6 +1,7 @@
 //! CPU backend of RLX: kernels per instruction set behind one dispatch, thread pool, executor.
 
 pub mod attention;
+mod exec;
 mod isa;
 mod linear;
 pub mod math;
@@ -8,6 +9,8 @@ mod pool;
 pub mod rows;
 mod shared;
 
+pub use attention::{KvDType, SeqSpan};
+pub use exec::{CpuError, CpuOptions, CpuProgram, CpuState, Input, StepTimes, WeightData};
 pub use isa::{Isa, IsaError};
 pub use linear::{
     Epilogue, LinearArgs, LinearError, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,

@@ -174,7 +174,8 @@ impl ThreadPool {
         }
         // SAFETY: only the lifetime changes. Workers use the reference between the epoch change below and the moment
         // they lower `running`; this function does not return, nor unwind, before `running` is zero.
-        let mut job_static: &'static Job<'static> = unsafe { std::mem::transmute::<&Job<'_>, &'static Job<'static>>(job) };
+        let mut job_static: &'static Job<'static> =
+            unsafe { std::mem::transmute::<&Job<'_>, &'static Job<'static>>(job) };
         shared.job.store(&mut job_static, Ordering::Relaxed);
         shared.running.store(shared.threads - 1, Ordering::Relaxed);
         shared.epoch.fetch_add(1, Ordering::Release);

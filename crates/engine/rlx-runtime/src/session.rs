@@ -1,0 +1,360 @@
+//! Sequences in flight: tokens, their KV blocks, and the batches that run them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rlx_ir::batch;
+
+use crate::blocks::BlockAllocator;
+use crate::{Executable, InputData, RuntimeError, SessionOptions, Span, State, Step, StepProfile};
+
+/// A sequence of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(pub(crate) u32);
+
+/// Which of a batch entry's tokens want logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logits {
+    /// None of them.
+    None,
+    /// The last one.
+    Last,
+    /// All.
+    All,
+}
+
+/// New tokens of one sequence in a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// The sequence; at most once per batch.
+    pub sequence: SequenceId,
+    /// Tokens to append, at least one.
+    pub tokens: &'a [u32],
+    /// Which of them want logits.
+    pub logits: Logits,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sequence {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) blocks: Vec<u32>,
+}
+
+/// Where the graph's conventional inputs and outputs stand.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    tokens: usize,
+    positions: usize,
+    logit_rows: usize,
+    logits: usize,
+    token_count: usize,
+    logit_count: usize,
+    vocab: usize,
+}
+
+/// Runs a language model on any number of sequences at once.
+///
+/// All state is here: sequences can be forked (sharing their prefix's blocks), cut, saved and restored.
+pub struct Session {
+    executable: Arc<dyn Executable>,
+    pub(crate) state: Box<dyn State>,
+    pub(crate) options: SessionOptions,
+    layout: Layout,
+    pub(crate) blocks: BlockAllocator,
+    sequences: BTreeMap<SequenceId, Sequence>,
+    next: u32,
+    logits: Vec<f32>,
+}
+
+impl Session {
+    /// A session on `executable`, whose graph follows [`rlx_ir::batch`].
+    ///
+    /// # Errors
+    /// If the graph is not a language model's, or an option is out of range.
+    pub fn new(executable: Arc<dyn Executable>, options: SessionOptions) -> Result<Session, RuntimeError> {
+        for (name, value) in
+            [("max_seq", options.max_seq), ("block_len", options.block_len), ("prefill_chunk", options.prefill_chunk)]
+        {
+            if value == 0 || value > i32::MAX as usize {
+                return Err(RuntimeError::Options(format!("{name} = {value} is out of range")));
+            }
+        }
+        let layout = Layout::of(executable.as_ref())?;
+        let state = executable.new_state(&options)?;
+        Ok(Session {
+            executable,
+            state,
+            options,
+            layout,
+            blocks: BlockAllocator::default(),
+            sequences: BTreeMap::new(),
+            next: 0,
+            logits: Vec::new(),
+        })
+    }
+
+    /// The model.
+    pub fn executable(&self) -> &Arc<dyn Executable> {
+        &self.executable
+    }
+
+    /// The session's options.
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    /// Entries of the vocabulary: the width of a logits row.
+    pub fn vocab(&self) -> usize {
+        self.layout.vocab
+    }
+
+    /// A new, empty sequence.
+    pub fn add_sequence(&mut self) -> SequenceId {
+        self.insert(Sequence::default())
+    }
+
+    pub(crate) fn insert(&mut self, sequence: Sequence) -> SequenceId {
+        let id = SequenceId(self.next);
+        self.next += 1;
+        self.sequences.insert(id, sequence);
+        id
+    }
+
+    pub(crate) fn sequence(&self, id: SequenceId) -> Result<&Sequence, RuntimeError> {
+        self.sequences.get(&id).ok_or(RuntimeError::NoSequence(id.0))
+    }
+
+    fn sequence_mut(&mut self, id: SequenceId) -> Result<&mut Sequence, RuntimeError> {
+        self.sequences.get_mut(&id).ok_or(RuntimeError::NoSequence(id.0))
+    }
+
+    /// The tokens of a sequence that have been run.
+    ///
+    /// # Errors
+    /// If there is no such sequence.
+    pub fn tokens(&self, id: SequenceId) -> Result<&[u32], RuntimeError> {
+        Ok(&self.sequence(id)?.tokens)
+    }
+
+    /// Forgets a sequence.
+    ///
+    /// # Errors
+    /// If there is no such sequence.
+    pub fn remove(&mut self, id: SequenceId) -> Result<(), RuntimeError> {
+        self.truncate(id, 0)?;
+        self.sequences.remove(&id);
+        Ok(())
+    }
+
+    /// A second sequence with the same tokens; both share their blocks until one of them appends.
+    ///
+    /// # Errors
+    /// If there is no such sequence.
+    pub fn fork(&mut self, id: SequenceId) -> Result<SequenceId, RuntimeError> {
+        let copy = self.sequence(id)?.clone();
+        for &block in &copy.blocks {
+            self.blocks.share(block);
+        }
+        Ok(self.insert(copy))
+    }
+
+    /// Cuts a sequence to its first `len` tokens.
+    ///
+    /// # Errors
+    /// If there is no such sequence, or it is shorter.
+    pub fn truncate(&mut self, id: SequenceId, len: usize) -> Result<(), RuntimeError> {
+        let block_len = self.options.block_len;
+        let sequence = self.sequence_mut(id)?;
+        if len > sequence.tokens.len() {
+            return Err(RuntimeError::Truncate { len: sequence.tokens.len(), to: len });
+        }
+        sequence.tokens.truncate(len);
+        let dropped = sequence.blocks.split_off(len.div_ceil(block_len));
+        for block in dropped {
+            self.blocks.release(block);
+        }
+        Ok(())
+    }
+
+    /// Runs one batch; afterwards [`Session::logits`] holds the rows asked for, in the order of the entries.
+    ///
+    /// # Errors
+    /// If an entry is empty, unknown, listed twice, too long, or has a token outside the vocabulary. Nothing has run then.
+    pub fn step(&mut self, entries: &[Entry<'_>]) -> Result<(), RuntimeError> {
+        self.check(entries)?;
+        for entry in entries {
+            self.make_room(entry)?;
+        }
+        self.state.reserve_blocks(self.blocks.count());
+
+        let total = entries.iter().map(|entry| entry.tokens.len()).sum();
+        let mut tokens = Vec::with_capacity(total);
+        let mut positions = Vec::with_capacity(total);
+        let mut logit_rows: Vec<i32> = Vec::new();
+        let mut spans = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let sequence = self.sequence(entry.sequence)?;
+            let (start, past, len) = (tokens.len(), sequence.tokens.len(), entry.tokens.len());
+            tokens.extend(entry.tokens.iter().map(|&id| id as i32));
+            positions.extend((past..past + len).map(|position| position as i32));
+            match entry.logits {
+                Logits::None => {}
+                Logits::Last => logit_rows.push((start + len - 1) as i32),
+                Logits::All => logit_rows.extend((start..start + len).map(|row| row as i32)),
+            }
+            spans.push((start, len, past, entry.sequence));
+        }
+        let spans: Vec<Span<'_>> = spans
+            .into_iter()
+            .map(|(start, len, past, id)| Span { start, len, past, blocks: &self.sequences[&id].blocks })
+            .collect();
+
+        let layout = self.layout;
+        let mut bindings = [0; 2];
+        bindings[layout.token_count] = total;
+        bindings[layout.logit_count] = logit_rows.len();
+        let mut inputs = [InputData::I32(&[]); 3];
+        inputs[layout.tokens] = InputData::I32(&tokens);
+        inputs[layout.positions] = InputData::I32(&positions);
+        inputs[layout.logit_rows] = InputData::I32(&logit_rows);
+        self.state.run(&Step { bindings: &bindings, inputs: &inputs, spans: &spans })?;
+        self.state.read_output(layout.logits, &mut self.logits)?;
+
+        for entry in entries {
+            self.sequence_mut(entry.sequence)?.tokens.extend_from_slice(entry.tokens);
+        }
+        Ok(())
+    }
+
+    /// The logits of the last step, one row of [`Session::vocab`] per token that asked.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// The logits of the last step, to be changed in place by a sampler.
+    pub fn logits_mut(&mut self) -> &mut [f32] {
+        &mut self.logits
+    }
+
+    /// Appends `tokens` to a sequence in chunks of [`SessionOptions::prefill_chunk`]. After each chunk `progress` is told how
+    /// many tokens have run; `false` stops early. [`Session::logits`] then holds the last token's row.
+    ///
+    /// # Errors
+    /// As [`Session::step`].
+    pub fn prefill(
+        &mut self,
+        id: SequenceId,
+        tokens: &[u32],
+        mut progress: impl FnMut(usize) -> bool,
+    ) -> Result<bool, RuntimeError> {
+        // Looked at as a whole first, so that a prompt that is too long fails at once.
+        self.check(&[Entry { sequence: id, tokens, logits: Logits::Last }])?;
+        let mut done = 0;
+        for chunk in tokens.chunks(self.options.prefill_chunk) {
+            done += chunk.len();
+            let logits = if done == tokens.len() { Logits::Last } else { Logits::None };
+            self.step(&[Entry { sequence: id, tokens: chunk, logits }])?;
+            if !progress(done) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Output `name` of the last step.
+    ///
+    /// # Errors
+    /// If the graph has no such output.
+    pub fn read_output(&mut self, name: &str, out: &mut Vec<f32>) -> Result<(), RuntimeError> {
+        let index = self.executable.graph().outputs().iter().position(|(known, _)| known == name);
+        self.state.read_output(index.ok_or(RuntimeError::NotALanguageModel("such output"))?, out)
+    }
+
+    /// Starts or ends the recording of times per step of the plan.
+    pub fn set_profiling(&mut self, on: bool) {
+        self.state.set_profiling(on);
+    }
+
+    /// Times per step of the plan since profiling was turned on.
+    pub fn profile(&self) -> Vec<StepProfile> {
+        self.state.profile()
+    }
+
+    /// Bytes of working memory and KV cache.
+    pub fn bytes(&self) -> usize {
+        self.state.bytes()
+    }
+
+    /// Blocks of the KV cache in use.
+    pub fn blocks_in_use(&self) -> usize {
+        self.blocks.in_use()
+    }
+
+    fn check(&self, entries: &[Entry<'_>]) -> Result<(), RuntimeError> {
+        if entries.is_empty() {
+            return Err(RuntimeError::Empty);
+        }
+        for (i, entry) in entries.iter().enumerate() {
+            let sequence = self.sequence(entry.sequence)?;
+            if entries[..i].iter().any(|other| other.sequence == entry.sequence) {
+                return Err(RuntimeError::Options(format!("sequence {} stands twice in a batch", entry.sequence.0)));
+            }
+            if entry.tokens.is_empty() {
+                return Err(RuntimeError::Empty);
+            }
+            let len = sequence.tokens.len() + entry.tokens.len();
+            if len > self.options.max_seq {
+                return Err(RuntimeError::TooLong { len, max: self.options.max_seq });
+            }
+            if let Some(&id) = entry.tokens.iter().find(|&&id| id as usize >= self.layout.vocab) {
+                return Err(RuntimeError::TokenId { id, vocab: self.layout.vocab });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the entry's sequence blocks for its new tokens, none of them shared with another sequence.
+    fn make_room(&mut self, entry: &Entry<'_>) -> Result<(), RuntimeError> {
+        let block_len = self.options.block_len;
+        let sequence = self.sequences.get_mut(&entry.sequence).ok_or(RuntimeError::NoSequence(entry.sequence.0))?;
+        let past = sequence.tokens.len();
+        if !past.is_multiple_of(block_len) {
+            let last = &mut sequence.blocks[past / block_len];
+            if self.blocks.is_shared(*last) {
+                let copy = self.blocks.allocate();
+                self.state.reserve_blocks(self.blocks.count());
+                self.state.copy_block(*last, copy);
+                self.blocks.release(std::mem::replace(last, copy));
+            }
+        }
+        while sequence.blocks.len() * block_len < past + entry.tokens.len() {
+            sequence.blocks.push(self.blocks.allocate());
+        }
+        Ok(())
+    }
+}
+
+impl Layout {
+    fn of(executable: &dyn Executable) -> Result<Layout, RuntimeError> {
+        let graph = executable.graph();
+        let missing = RuntimeError::NotALanguageModel;
+        let find = |names: &[(String, rlx_ir::ValueId)], name: &'static str| {
+            names.iter().position(|(known, _)| known == name).ok_or(missing(name))
+        };
+        let symbol = |name: &'static str| graph.symbols().iter().position(|known| known == name).ok_or(missing(name));
+        if graph.inputs().len() != 3 || graph.symbols().len() != 2 {
+            return Err(missing("ragged batch (tokens, positions, logit_rows)"));
+        }
+        let logits = find(graph.outputs(), batch::LOGITS)?;
+        let width = graph.value(graph.outputs()[logits].1).shape.width();
+        Ok(Layout {
+            tokens: find(graph.inputs(), batch::TOKENS)?,
+            positions: find(graph.inputs(), batch::POSITIONS)?,
+            logit_rows: find(graph.inputs(), batch::LOGIT_ROWS)?,
+            logits,
+            token_count: symbol(batch::TOKEN_COUNT)?,
+            logit_count: symbol(batch::LOGIT_COUNT)?,
+            vocab: width.ok_or(missing("vocabulary"))?,
+        })
+    }
+}
