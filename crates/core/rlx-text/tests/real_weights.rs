@@ -8,12 +8,12 @@ use common::gguf::read_vocab;
 use common::{Check, cases, check};
 use rlx_text::{ChatInput, Message, Tokenizer};
 
-fn file(name: &str) -> Option<PathBuf> {
+fn file(checkpoint: &str, name: &str) -> Option<PathBuf> {
     let Some(dir) = std::env::var_os("RLX_REAL_WEIGHTS_DIR") else {
         eprintln!("skipped: RLX_REAL_WEIGHTS_DIR is not set; `cargo xtask real-weights` sets it");
         return None;
     };
-    let path = PathBuf::from(dir).join(name);
+    let path = PathBuf::from(dir).join(checkpoint).join(name);
     if !path.is_file() {
         eprintln!("skipped: {} is missing; `cargo xtask real-weights` fetches it", path.display());
         return None;
@@ -23,8 +23,8 @@ fn file(name: &str) -> Option<PathBuf> {
 
 #[test]
 #[ignore = "needs real weights: cargo xtask real-weights"]
-fn smollm2() {
-    let Some(path) = file("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
+fn smollm2_135m_instruct_tokenizer() {
+    let Some(path) = file("smollm2-135m-instruct", "SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
     let t = Tokenizer::from_gguf(&read_vocab(&path)).unwrap();
     assert!(t.warnings().is_empty(), "{:?}", t.warnings());
     assert_eq!((t.vocab_size(), t.bos_id(), t.eos_id()), (49152, Some(1), Some(2)));
@@ -48,8 +48,8 @@ fn smollm2() {
 
 #[test]
 #[ignore = "needs real weights: cargo xtask real-weights"]
-fn gemma3() {
-    let Some(path) = file("gemma-3-270m-q4_k_m.gguf") else { return };
+fn gemma3_270m_tokenizer() {
+    let Some(path) = file("gemma3-270m", "gemma-3-270m-q4_k_m.gguf") else { return };
     let t = Tokenizer::from_gguf(&read_vocab(&path)).unwrap();
     assert!(t.warnings().is_empty(), "{:?}", t.warnings());
     assert_eq!((t.vocab_size(), t.bos_id(), t.eos_id()), (262_144, Some(2), Some(1)));

@@ -139,3 +139,170 @@ fn hostile_templates_end_in_errors() {
     hostile("{{ undefined_thing.attribute }}");
     hostile("{{ messages | no_such_filter }}");
 }
+#[test]
+fn hostile_templates_cannot_grow_memory() {
+    let double = "{% set ns = namespace(s='abcdefgh') %}{% for i in range(64) %}{% set ns.s = STEP %}{% endfor %}";
+    for step in ["ns.s ~ ns.s", "ns.s + ns.s", "[ns.s, ns.s] | join", "ns.s.replace('a', ns.s)", "ns.s * 3"] {
+        assert!(matches!(hostile(&double.replace("STEP", step)), TextError::TemplateLimit(_)), "{step}");
+    }
+    let capture = "{% set ns = namespace(s='abcdefgh') %}{% for i in range(64) %}\
+                   {% set x %}{{ ns.s }}{{ ns.s }}{% endset %}{% set ns.s = x %}{% endfor %}";
+    assert!(matches!(hostile(capture), TextError::TemplateLimit(_)));
+    let nest = "{% set ns = namespace(s=1) %}{% for i in range(99999) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}";
+    hostile(nest);
+    let cycle = "{% set a = namespace() %}{% set a.b = a %}{{ a }}";
+    hostile(cycle);
+    hostile("{% set a = namespace() %}{% set a.b = a %}{{ a == a.b }}");
+    let chain = "{% set a = namespace() %}{% for i in range(99999) %}{% set a.x = namespace(p=a.x) %}{% endfor %}";
+    assert!(matches!(hostile(chain), TextError::TemplateLimit(_)));
+}
+
+#[test]
+fn hostile_templates_cannot_burn_time() {
+    // A list that holds itself twice, 64 times over: 2^64 items to visit.
+    let tree = "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(64) %}{% set ns.a = [ns.a, ns.a] %}\
+                {% set ns.b = [ns.b, ns.b] %}{% endfor %}";
+    for end in
+        ["{{ ns.a == ns.b }}", "{{ ns.a }}", "{{ ns.a | tojson }}", "{{ ns.a ~ '' }}", "{{ [ns.a, ns.b] | sort }}"]
+    {
+        assert!(matches!(hostile(&format!("{tree}{end}")), TextError::TemplateLimit(_)), "{end}");
+    }
+    let long = "{% set s = 'abcdefgh' * 1000000 %}{% for i in range(99999) %}STEP{% endfor %}";
+    for step in
+        ["{{ s[-1] }}", "{{ s[::2] | length }}", "{{ 'x' in s }}", "{{ s.find('zz') }}", "{{ s | upper | length }}"]
+    {
+        assert!(matches!(hostile(&long.replace("STEP", step)), TextError::TemplateLimit(_)), "{step}");
+    }
+}
+
+#[test]
+fn hostile_templates_cannot_overflow_the_compiler() {
+    let many = 40_000;
+    hostile(&format!("{{{{ 1{} }}}}", "+1".repeat(many)));
+    hostile(&format!("{{{{ messages{} }}}}", ".a".repeat(many)));
+    hostile(&format!("{{{{ messages{} }}}}", "|list".repeat(many)));
+    hostile(&format!("{{{{ {}1 }}}}", "not ".repeat(many)));
+    hostile(&format!("{{{{ {}1 }}}}", "-".repeat(many)));
+    hostile(&format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(many)));
+    hostile(&"{% if 1 %}".repeat(many));
+    hostile(&format!("{{{{ {}{} }}}}", "[".repeat(many), "]".repeat(many)));
+    hostile(&format!("{{{{ [{}] }}}}", "'a' * 100000000, ".repeat(100)));
+    hostile(&"x".repeat(2 << 20));
+}
+
+mod random {
+    use super::{chat, input};
+    use proptest::prelude::*;
+    use rlx_text::ChatTemplate;
+
+    const PARTS: &[&str] = &[
+        "{{ ",
+        " }}",
+        "{% ",
+        " %}",
+        "{%- ",
+        " -%}",
+        "{# ",
+        " #}",
+        "for m in messages",
+        "endfor",
+        "if m",
+        "elif x",
+        "else",
+        "endif",
+        "set x = ",
+        "set ns.x = ",
+        "macro f(a, b=1)",
+        "endmacro",
+        "f(",
+        ")",
+        "m.content",
+        "m['role']",
+        "messages[",
+        "]",
+        "[::-1]",
+        "[1:",
+        "{",
+        "}",
+        "'a'",
+        "\"b",
+        "1",
+        "-2.5",
+        "none",
+        "true",
+        " ~ ",
+        " + ",
+        " * ",
+        " ** ",
+        " // ",
+        " % ",
+        " | ",
+        "tojson",
+        "join(",
+        "trim",
+        "map(attribute='role')",
+        "selectattr('role', 'eq', 'user')",
+        " in ",
+        " is ",
+        "defined",
+        "not ",
+        " and ",
+        ".strip()",
+        ".split('a')",
+        "loop.index",
+        "namespace(x=1)",
+        "range(3)",
+        "raise_exception('r')",
+        "generation",
+        "endgeneration",
+        "break",
+        "continue",
+        "call f()",
+        "endcall",
+        "filter upper",
+        "endfilter",
+        "text\n",
+        "  ",
+        ", ",
+        "é",
+        "block b",
+        "endblock",
+        "super()",
+        "self.b()",
+        "with x = 1",
+        "endwith",
+        "do ",
+        "raw",
+        "endraw",
+        "import 'x' as y",
+        "autoescape true",
+        "endautoescape",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn templates_never_panic(parts in prop::collection::vec(prop::sample::select(PARTS), 0..40)) {
+            let chat = chat();
+            if let Ok(t) = ChatTemplate::new(&parts.concat()) {
+                let _ = t.render(&input(&chat));
+            }
+        }
+
+        #[test]
+        fn statements_never_panic(parts in prop::collection::vec(prop::sample::select(PARTS), 0..12), at in 0usize..4) {
+            let chat = chat();
+            let inner = parts.concat();
+            let source = match at {
+                0 => format!("{{{{ {inner} }}}}"),
+                1 => format!("{{% for m in messages %}}{{{{ {inner} }}}}{{% endfor %}}"),
+                2 => format!("{{% set ns = namespace(x=1) %}}{{% set ns.x = {inner} %}}{{{{ ns.x }}}}"),
+                _ => format!("{{% if {inner} %}}1{{% endif %}}"),
+            };
+            if let Ok(t) = ChatTemplate::new(&source) {
+                let _ = t.render(&input(&chat));
+            }
+        }
+    }
+}

@@ -1,6 +1,9 @@
 //! Chat templates: messages to the prompt the model was trained on.
 
 mod builtin;
+mod compile;
+mod meter;
+mod ops;
 mod python;
 mod render;
 

@@ -1,22 +1,19 @@
 //! [`ChatTemplate`]: parses once, renders within limits.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use minijinja::value::Kwargs;
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::machinery::{Vm, make_string_output};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 
-use super::{BUILTIN_TEMPLATES, ChatInput, python};
+use super::compile::compile;
+use super::meter::{LimitReached, MAX_STRING, Meter};
+use super::{BUILTIN_TEMPLATES, ChatInput, ops, python};
 use crate::TextError;
 
 /// Longest template source.
 const MAX_SOURCE: usize = 1 << 20;
-/// Longest prompt.
-const MAX_OUTPUT: usize = 64 << 20;
-/// Instructions a template may run.
-const MAX_FUEL: u64 = 2_000_000;
 /// Nesting of macro calls and recursive loops.
 const MAX_RECURSION: usize = 100;
 const NAME: &str = "chat_template";
@@ -27,12 +24,13 @@ const NAME: &str = "chat_template";
 /// Python's `tojson`, `raise_exception`, `strftime_now`, `namespace`, `{% break %}`, `{% continue %}` and
 /// `{% generation %}` blocks. Values print as Python prints them (`True`, `None`).
 ///
-/// Templates come from files of unknown origin: source size, instructions run, recursion and output size are limited,
-/// and a template can reach nothing outside its variables.
+/// Templates come from files of unknown origin: source size, instructions run, recursion, memory and output size are
+/// limited, and a template can reach nothing outside its variables.
 #[derive(Clone)]
 pub struct ChatTemplate {
-    env: Arc<Environment<'static>>,
     source: Arc<str>,
+    /// The source as it is compiled.
+    prepared: Arc<str>,
 }
 
 impl fmt::Debug for ChatTemplate {
@@ -65,9 +63,9 @@ impl ChatTemplate {
                 source.len()
             )));
         }
-        let mut env = environment();
-        env.add_template_owned(NAME, without_generation_tags(source)).map_err(|e| error(&e))?;
-        Ok(Self { env: Arc::new(env), source: source.into() })
+        let prepared = without_generation_tags(source);
+        compile(NAME, &prepared).map_err(|e| error(&e))?;
+        Ok(Self { source: source.into(), prepared: prepared.into() })
     }
 
     /// A template by built-in name (see [`BUILTIN_TEMPLATES`]), by path of a file, or given as Jinja text: what
@@ -108,10 +106,18 @@ impl ChatTemplate {
     /// # Errors
     /// The template refuses the messages ([`TextError::TemplateRaised`]), fails, or exceeds a limit.
     pub fn render(&self, input: &ChatInput<'_>) -> Result<String, TextError> {
-        let template = self.env.get_template(NAME).map_err(|e| error(&e))?;
-        let mut out = Bounded { bytes: Vec::new() };
-        template.render_captured_to(context(input), &mut out).map_err(|e| error(&e))?;
-        String::from_utf8(out.bytes).map_err(|e| TextError::Template(e.to_string()))
+        let compiled = compile(NAME, &self.prepared).map_err(|e| error(&e))?;
+        let env = environment(compiled.fuel);
+        let mut prompt = String::new();
+        let mut out = make_string_output(&mut prompt);
+        let t = &compiled.template;
+        Vm::new(&env)
+            .eval(&t.instructions, context(input), &t.blocks, &mut out, AutoEscape::None)
+            .map_err(|e| error(&e))?;
+        if prompt.len() > MAX_STRING {
+            return Err(TextError::TemplateLimit(format!("the prompt has more than {} MiB", MAX_STRING >> 20)));
+        }
+        Ok(prompt)
     }
 }
 
@@ -132,24 +138,11 @@ fn context(input: &ChatInput<'_>) -> Value {
     vars.into_iter().collect()
 }
 
-fn environment() -> Environment<'static> {
+fn environment<'a>(fuel: u64) -> Environment<'a> {
     let mut env = Environment::new();
-    env.set_trim_blocks(true);
-    env.set_lstrip_blocks(true);
-    env.set_fuel(Some(MAX_FUEL));
+    env.set_fuel(Some(fuel));
     env.set_recursion_limit(MAX_RECURSION);
-    env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    env.set_formatter(|out, _state, value| python::write_str(out, value));
-    env.add_filter("tojson", |value: Value, kwargs: Kwargs| python::tojson(value, kwargs));
-    env.add_filter("string", |value: Value| -> Result<String, Error> {
-        let mut text = String::new();
-        python::write_str(&mut text, &value)?;
-        Ok(text)
-    });
-    env.add_test("iterable", |value: Value| {
-        !value.is_none() && (value.is_undefined() || value.as_str().is_some() || value.try_iter().is_ok())
-    });
+    ops::install(&mut env, &Meter::new());
     env.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         let text = message.clone();
         Err(Error::new(ErrorKind::InvalidOperation, message).with_source(Raised(text)))
@@ -188,39 +181,20 @@ fn without_generation_tags(source: &str) -> String {
     out
 }
 
-/// Output that refuses to grow beyond [`MAX_OUTPUT`].
-struct Bounded {
-    bytes: Vec<u8>,
-}
-
-impl io::Write for Bounded {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + buf.len() > MAX_OUTPUT {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the prompt is too long"));
-        }
-        self.bytes.extend_from_slice(buf);
-        Ok(buf.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn error(e: &Error) -> TextError {
     let mut cause: Option<&dyn std::error::Error> = Some(e);
     while let Some(c) = cause {
         if let Some(Raised(message)) = c.downcast_ref() {
             return TextError::TemplateRaised(message.clone());
         }
+        if let Some(LimitReached(what)) = c.downcast_ref() {
+            return TextError::TemplateLimit(what.clone());
+        }
         cause = c.source();
     }
     let line = e.line().map_or(String::new(), |l| format!(" (line {l})"));
     match e.kind() {
-        ErrorKind::OutOfFuel => TextError::TemplateLimit(format!("it ran more than {MAX_FUEL} instructions{line}")),
-        ErrorKind::WriteFailure => {
-            TextError::TemplateLimit(format!("the prompt grew beyond {} MiB{line}", MAX_OUTPUT >> 20))
-        }
+        ErrorKind::OutOfFuel => TextError::TemplateLimit(format!("it runs too many instructions{line}")),
         kind => {
             let detail = e.detail().map_or(String::new(), |d| format!(": {d}"));
             TextError::Template(format!("{kind}{detail}{line}"))
