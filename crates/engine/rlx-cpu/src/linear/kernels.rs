@@ -8,7 +8,7 @@ use super::scalar;
 use crate::Isa;
 
 #[cfg(target_arch = "x86_64")]
-use super::avx512;
+use super::{avx2, avx512};
 
 /// Int8 tile times one panel; see [`scalar::int8`].
 pub(crate) type Int8Kernel = unsafe fn(*const u8, usize, *const i8, *const GroupMeta, *mut f32);
@@ -52,6 +52,8 @@ pub(crate) fn int8(isa: Isa, dtype: DType, tokens: usize) -> Int8Kernel {
     with_format!(dtype, F => match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Amx => by_int8_tile!(tokens, avx512, F),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => by_int8_tile!(tokens, avx2, F),
         _ => by_int8_tile!(tokens, scalar, F),
     }, else unreachable!("{dtype} has no packed layout"))
 }
@@ -80,6 +82,8 @@ pub(crate) fn float(isa: Isa, dtype: DType, tokens: usize) -> FloatKernel {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Amx => by_float_type!(dtype, tokens, avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => by_float_type!(dtype, tokens, avx2, [1 2 3 4 5 6]),
         _ => by_float_type!(dtype, tokens, scalar, [1 2 3 4 5 6]),
     }
 }
@@ -89,6 +93,8 @@ pub(crate) fn dequantise(isa: Isa, dtype: DType) -> DequantiseKernel {
     with_format!(dtype, F => match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Amx => avx512::dequantise::<F> as DequantiseKernel,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2::dequantise::<F>,
         _ => scalar::dequantise::<F>,
     }, else unreachable!("{dtype} has no packed layout"))
 }

@@ -24,6 +24,8 @@ mod run;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 
 use rlx_ir::Activation;

@@ -1,0 +1,120 @@
+//! f32 activations against float panels, converted to f32 in registers.
+
+use std::arch::x86_64::*;
+
+use super::unpack::{HALF, load_f16};
+use crate::linear::format::PANEL;
+use crate::linear::kernels;
+use crate::linear::plan::UNIT;
+
+/// How far ahead weights are fetched when they stream from memory.
+const PREFETCH: usize = 4096;
+
+/// As [`scalar::float`](crate::linear::scalar::float).
+///
+/// # Safety
+/// As the scalar kernel, and the machine has AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
+    panels: [*const u8; 2],
+    count: usize,
+    pairs: usize,
+    x: *const f32,
+    out: *mut f32,
+) {
+    for p in 0..count {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let out = out.add(p * PANEL);
+            // Few tokens: several sums per result hide the latency of the FMA.
+            if T <= 2 {
+                tile::<DTYPE, T, 2>(panels[p], pairs, x, out);
+            } else {
+                tile::<DTYPE, T, 1>(panels[p], pairs, x, out);
+            }
+        }
+    }
+}
+
+/// `T` tokens times a panel, with `U` independent sums per result: pairs of columns go to them in turn.
+///
+/// # Safety
+/// As [`float`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
+    panel: *const u8,
+    pairs: usize,
+    x: *const f32,
+    out: *mut f32,
+) {
+    let mut sums = [[[_mm256_setzero_ps(); T]; 2]; U];
+    // SAFETY: pairs below `pairs` lie in the panel and the tile.
+    unsafe {
+        let mut pair = 0;
+        while pair + U <= pairs {
+            for (u, sums) in sums.iter_mut().enumerate() {
+                step::<DTYPE, T>(panel, pair + u, x, sums);
+            }
+            pair += U;
+        }
+        while pair < pairs {
+            step::<DTYPE, T>(panel, pair, x, &mut sums[0]);
+            pair += 1;
+        }
+        for t in 0..T {
+            for h in 0..2 {
+                let mut sum = sums[0][h][t];
+                for other in &sums[1..] {
+                    sum = _mm256_add_ps(sum, other[h][t]);
+                }
+                _mm256_storeu_ps(out.add(t * UNIT + h * HALF), sum);
+            }
+        }
+    }
+}
+
+/// Two columns of a panel times `T` tokens.
+///
+/// # Safety
+/// As [`float`], with `pair` below the number of pairs.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn step<const DTYPE: u8, const T: usize>(
+    panel: *const u8,
+    pair: usize,
+    x: *const f32,
+    sums: &mut [[__m256; T]; 2],
+) {
+    // SAFETY: the caller's promises; prefetches may go beyond the end.
+    unsafe {
+        let bytes = 2 * PANEL * kernels::float_dtype(DTYPE).block_bytes();
+        let at = panel.add(pair * bytes);
+        if T <= 2 {
+            for line in 0..bytes / 64 {
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH + 64 * line).cast());
+            }
+        }
+        for c in 0..2 {
+            let column: [__m256; 2] = std::array::from_fn(|h| match DTYPE {
+                kernels::F32 => _mm256_loadu_ps(at.add(64 * c + 32 * h).cast()),
+                kernels::F16 => load_f16(at.add(32 * c + 16 * h)),
+                _ => {
+                    let both = _mm256_loadu_si256(at.add(32 * h).cast());
+                    _mm256_castsi256_ps(if c == 0 {
+                        _mm256_slli_epi32::<16>(both)
+                    } else {
+                        _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF_0000u32 as i32))
+                    })
+                }
+            });
+            let x = x.add((2 * pair + c) * T);
+            for t in 0..T {
+                let x = _mm256_set1_ps(*x.add(t));
+                for h in 0..2 {
+                    sums[h][t] = _mm256_fmadd_ps(column[h], x, sums[h][t]);
+                }
+            }
+        }
+    }
+}
