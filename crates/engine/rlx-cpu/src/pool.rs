@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{JoinHandle, Thread};
 
-/// Spins of a waiting thread before it gives the processor away (roughly 50 us).
-const SPINS_BEFORE_YIELD: u32 = 20_000;
-/// Yields of an idle worker before it parks.
-const YIELDS_BEFORE_PARK: u32 = 50;
+/// Spins of a waiting thread before it offers the processor to others, roughly 50 us: longer than threads of a balanced step
+/// differ, short enough not to starve a peer that shares the processor.
+const SPINS_BEFORE_YIELD: u32 = 1_000;
+/// Yields of an idle worker before it parks, roughly 1 ms: longer than the pause between two tokens.
+const YIELDS_BEFORE_PARK: u32 = 2_000;
 
 type Job<'a> = dyn Fn(&ThreadCtx<'_>) + Sync + 'a;
 
