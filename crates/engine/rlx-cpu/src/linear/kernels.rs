@@ -16,10 +16,6 @@ pub(crate) type Int8Kernel = unsafe fn(*const u8, usize, *const i8, *const Group
 pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, usize, *const f32, *mut f32);
 /// Panel to f32 columns; see [`scalar::dequantise`].
 pub(crate) type DequantiseKernel = unsafe fn(*const u8, usize, *mut f32);
-/// Panel of so many columns to bf16 tiles.
-#[cfg(target_arch = "x86_64")]
-pub(crate) type TilesKernel = unsafe fn(*const u8, usize, *mut u16);
-
 /// The types of float panels as const parameters.
 pub(crate) const F32: u8 = 0;
 pub(crate) const F16: u8 = 1;
@@ -99,15 +95,20 @@ pub(crate) fn dequantise(isa: Isa, dtype: DType) -> DequantiseKernel {
     }, else unreachable!("{dtype} has no packed layout"))
 }
 
-/// The function that converts panels of `dtype` to bf16 tiles; see [`avx512::bf16`].
+/// Converts the tiles `first..first + count` of a panel of `cols` columns to bf16; see [`avx512::bf16`].
+///
+/// # Safety
+/// The machine has AVX-512 with VBMI and BF16; `first` starts a block of quants; `out` has room.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn tiles(dtype: DType) -> TilesKernel {
-    match dtype {
-        DType::F32 => avx512::bf16::float_tiles::<F32>,
-        DType::F16 => avx512::bf16::float_tiles::<F16>,
-        DType::BF16 => avx512::bf16::float_tiles::<BF16>,
-        _ => {
-            with_format!(dtype, F => avx512::bf16::quant_tiles::<F>, else unreachable!("{dtype} has no packed layout"))
+pub(crate) unsafe fn to_tiles(dtype: DType, panel: *const u8, cols: usize, first: usize, count: usize, out: *mut u16) {
+    // SAFETY: passed on.
+    unsafe {
+        match dtype {
+            DType::F32 => avx512::bf16::float_tiles::<F32>(panel, cols, first, count, out),
+            DType::F16 => avx512::bf16::float_tiles::<F16>(panel, cols, first, count, out),
+            DType::BF16 => avx512::bf16::float_tiles::<BF16>(panel, cols, first, count, out),
+            _ => with_format!(dtype, F => avx512::bf16::quant_tiles::<F>(panel, first, count, out),
+                else unreachable!("{dtype} has no packed layout")),
         }
     }
 }

@@ -13,9 +13,9 @@
 //! | F16, BF16 | f32 FMA | bf16 tiles | f32 FMA |
 //! | F32 | f32 FMA | f32 FMA (`Precision::Bf16`: bf16 tiles) | f32 FMA |
 
-mod activate;
 mod finish;
 mod format;
+mod items;
 mod kernels;
 mod pack;
 mod plan;
@@ -27,6 +27,8 @@ mod scalar;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 use rlx_ir::Activation;
 

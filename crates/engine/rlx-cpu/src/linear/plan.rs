@@ -2,7 +2,7 @@
 
 use rlx_ir::DType;
 
-use super::format::{GROUP, PANEL};
+use super::format::{BLOCK_GROUPS, GROUP, PANEL};
 use super::pack::Storage;
 use super::prepare::GroupMeta;
 use super::{Epilogue, LinearArgs, Precision};
@@ -25,6 +25,15 @@ pub(crate) enum Method {
     /// bf16 activations and weights in AMX tiles, f32 sums.
     Bf16,
 }
+
+/// Strips of 32 rows of weights that an item of bf16 tiles has at most, over its parts.
+pub(crate) const MAX_STRIPS: usize = 4;
+/// Tokens of an item of bf16 tiles at most; each block dequantises the weights anew.
+pub(crate) const TOKEN_BLOCK: usize = 512;
+/// Bytes of activations that stay in a second-level cache next to the weights.
+const CACHED_ACTIVATIONS: usize = 1 << 20;
+/// Tiles of columns after which the sums go to memory: four strips of them are half a second-level cache.
+const LARGEST_CHUNK: usize = 64;
 
 /// Fewest tokens for which converting the weights to bf16 tiles pays.
 const FEWEST_TILE_ROWS: usize = 17;
@@ -83,6 +92,35 @@ pub fn scratch_bytes(
     Plan::new(rows, cols, parts.iter().map(|part| part.dtype), gated, precision, isa, threads).total_bytes()
 }
 
+/// How the bf16 tiles of a call are walked: an item is up to `strips` strips of 32 weight rows times a block of tokens, `chunk`
+/// tiles of columns at a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tiling {
+    /// Strips of a part in an item. Several where the activations exceed the second-level cache: each pass over them serves all
+    /// strips.
+    pub(crate) strips: usize,
+    /// Tiles in a row of weights.
+    pub(crate) total: usize,
+    /// Tiles of a row that are multiplied in one go, at most: a multiple of a block of quants.
+    pub(crate) chunk: usize,
+    /// Bytes of sums that are kept between chunks; 0 with a single one.
+    pub(crate) sum_bytes: usize,
+}
+
+impl Tiling {
+    fn new(rows: usize, tile_cols: usize, gated: bool, row_order: bool) -> Tiling {
+        let total = tile_cols / TILE_COLS;
+        let parts = if gated { 2 } else { 1 };
+        let strips = if rows * tile_cols * size_of::<u16>() <= CACHED_ACTIVATIONS { 1 } else { MAX_STRIPS / parts };
+        // Types in row order are dequantised by whole rows.
+        let chunks = if row_order { 1 } else { total.div_ceil(LARGEST_CHUNK).max(1) };
+        let chunk = total.div_ceil(chunks).next_multiple_of(BLOCK_GROUPS);
+        let tokens = rows.min(TOKEN_BLOCK).next_multiple_of(MAX_TILE);
+        let sum_bytes = if chunk < total { tokens * strips * parts * UNIT * size_of::<f32>() } else { 0 };
+        Tiling { strips, total, chunk, sum_bytes }
+    }
+}
+
 /// The decisions of one call; every thread makes the same ones.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -101,8 +139,9 @@ pub(crate) struct Plan {
     pub(crate) float_at: Option<usize>,
     pub(crate) bf16_at: Option<usize>,
     copy_bytes: usize,
-    /// Bytes of dequantised weights that a part of a unit takes.
+    /// Bytes of dequantised weights that a part of an item takes.
     pub(crate) weight_bytes: usize,
+    pub(crate) tiling: Tiling,
     thread_bytes: usize,
 }
 
@@ -141,8 +180,11 @@ impl Plan {
             bf16_at: None,
             copy_bytes: 0,
             weight_bytes: 0,
+            tiling: Tiling::default(),
             thread_bytes: 0,
         };
+        let row_order = dtypes.clone().any(|dtype| Storage::of(dtype) == Storage::Rows);
+        plan.tiling = Tiling::new(rows, plan.tile_cols(), gated, row_order);
         for dtype in dtypes {
             match plan.method(dtype) {
                 Method::Int8 => plan.int8_at = plan.int8_at.or(Some(0)),
@@ -155,7 +197,8 @@ impl Plan {
                 Method::Bf16 => {
                     plan.bf16_at = plan.bf16_at.or(Some(0));
                     if !plan.is_tiled(dtype) {
-                        plan.weight_bytes = plan.weight_bytes.max(UNIT * plan.tile_cols() * size_of::<u16>());
+                        let cols = plan.tiling.chunk.min(plan.tiling.total) * TILE_COLS;
+                        plan.weight_bytes = plan.weight_bytes.max(plan.tiling.strips * UNIT * cols * size_of::<u16>());
                     }
                 }
             }
@@ -175,7 +218,7 @@ impl Plan {
             at += plan.rows.next_multiple_of(TILE_ROWS) * plan.tile_cols() * size_of::<u16>();
         }
         plan.copy_bytes = at;
-        plan.thread_bytes = plan.row_bytes() + plan.weight_bytes * if gated { 2 } else { 1 };
+        plan.thread_bytes = plan.row_bytes() + plan.sums() + plan.weight_bytes * if gated { 2 } else { 1 };
         plan
     }
 
@@ -228,16 +271,35 @@ impl Plan {
         64 + copies * self.copy_bytes.next_multiple_of(64) + self.threads * self.thread_bytes.next_multiple_of(64)
     }
 
-    /// Where in the scratch (aligned to 64) thread `thread` finds: prepared activations, its row buffer, its weights buffer; and
-    /// the total.
-    pub(crate) fn offsets(&self, thread: usize) -> (usize, usize, usize, usize) {
+    /// Bytes of the sums between chunks of tiles.
+    fn sums(&self) -> usize {
+        if self.bf16_at.is_some() { self.tiling.sum_bytes } else { 0 }
+    }
+
+    /// Where in the scratch (aligned to 64) thread `thread` finds its parts.
+    pub(crate) fn offsets(&self, thread: usize) -> Offsets {
         let copy = self.copy_bytes.next_multiple_of(64);
         let own = self.thread_bytes.next_multiple_of(64);
         let copies = if self.redundant { self.threads } else { 1 };
         let activations = if self.redundant { thread * copy } else { 0 };
         let row = copies * copy + thread * own;
-        (activations, row, row + self.row_bytes(), copies * copy + self.threads * own)
+        let sums = row + self.row_bytes();
+        Offsets { activations, row, sums, weights: sums + self.sums(), total: copies * copy + self.threads * own }
     }
+}
+
+/// Byte offsets in the scratch.
+pub(crate) struct Offsets {
+    /// The prepared activations.
+    pub(crate) activations: usize,
+    /// One f32 row.
+    pub(crate) row: usize,
+    /// Sums between chunks of tiles.
+    pub(crate) sums: usize,
+    /// Dequantised weights.
+    pub(crate) weights: usize,
+    /// The end.
+    pub(crate) total: usize,
 }
 
 /// Tokens that an int8 tile of `tokens` tokens is computed as: the sizes that kernels are made for.

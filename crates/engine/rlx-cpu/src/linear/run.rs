@@ -1,21 +1,16 @@
 //! The walk over a call's units of work.
 
-use rlx_ir::DType;
+use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512;
 use super::finish::finish;
-use super::format::PANEL;
-use super::kernels;
-use super::pack::{PackedMatrix, Storage};
-use super::plan::{INT8_TILE, MAX_TILE, Method, Plan, TILE_COLS, TILE_ROWS, UNIT, int8_tile_rows};
+use super::plan::{INT8_TILE, MAX_TILE, Method, Plan, TILE_ROWS, TOKEN_BLOCK, UNIT};
 use super::prepare::{Activations, aligned_base, prepare};
 use super::{Epilogue, LinearArgs, LinearPart};
 use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
 
 /// Results of a tile of tokens times a unit of rows.
 #[repr(align(64))]
-struct Tile([f32; MAX_TILE * UNIT]);
+pub(super) struct Tile(pub(super) [f32; MAX_TILE * UNIT]);
 
 /// Computes `args` on all threads of a pool: each calls it with the same arguments. The outputs are complete once all threads have
 /// returned; the caller puts a barrier behind it.
@@ -39,17 +34,24 @@ pub fn linear(
     }
     check(args);
     let plan = Plan::of(args, isa, ctx.count());
-    let (acts_at, row_at, weights_at, total) = plan.offsets(ctx.index());
-    let base = aligned_base(scratch, total);
-    // SAFETY: the offsets lie inside the scratch; the row and weight buffers are this thread's, the activations are
-    // written in disjoint rows and read after the barrier.
+    let at = plan.offsets(ctx.index());
+    let base = aligned_base(scratch, at.total);
+    // SAFETY: the offsets lie inside the scratch; all but the activations are this thread's, and those are written in
+    // disjoint rows and read after the barrier.
     unsafe {
-        let acts = Activations::new(&plan, base.add(acts_at));
-        prepare(ctx, isa, &plan, args, &acts, base.add(row_at).cast());
-        let weights = base.add(weights_at);
-        let row = std::slice::from_raw_parts_mut(base.add(row_at).cast(), plan.cols);
-        Walk { isa, plan: &plan, args, acts, weights, row, tiles: [const { Tile([0.0; MAX_TILE * UNIT]) }; 2] }
-            .run(ctx, &work[0]);
+        let acts = Activations::new(&plan, base.add(at.activations));
+        prepare(ctx, isa, &plan, args, &acts, base.add(at.row).cast());
+        let mut walk = Walk {
+            isa,
+            plan: &plan,
+            args,
+            acts,
+            weights: base.add(at.weights),
+            sums: base.add(at.sums).cast(),
+            row: std::slice::from_raw_parts_mut(base.add(at.row).cast(), plan.cols),
+            tiles: [const { Tile([0.0; MAX_TILE * UNIT]) }; 2],
+        };
+        walk.run(ctx, &work[0]);
     }
 }
 
@@ -79,197 +81,115 @@ fn check(args: &LinearArgs<'_>) {
 }
 
 /// One thread's walk.
-struct Walk<'a> {
-    isa: Isa,
-    plan: &'a Plan,
-    args: &'a LinearArgs<'a>,
-    acts: Activations,
-    /// Room for the dequantised weights of a unit.
-    weights: *mut u8,
+pub(super) struct Walk<'a> {
+    pub(super) isa: Isa,
+    pub(super) plan: &'a Plan,
+    pub(super) args: &'a LinearArgs<'a>,
+    pub(super) acts: Activations,
+    /// Room for the dequantised weights of an item.
+    pub(super) weights: *mut u8,
+    /// Room for sums between chunks of tiles.
+    pub(super) sums: *mut f32,
     /// Room for one f32 row.
-    row: &'a mut [f32],
-    tiles: [Tile; 2],
+    pub(super) row: &'a mut [f32],
+    pub(super) tiles: [Tile; 2],
+}
+
+/// The items of one part: `strips` x `splits` of the tokens.
+#[derive(Clone, Copy)]
+struct Items {
+    method: Method,
+    /// Runs of rows.
+    units: usize,
+    /// Runs of tokens.
+    splits: usize,
 }
 
 impl Walk<'_> {
     /// # Safety
-    /// The activations are prepared; `weights` has the plan's room; the machine has `isa`.
+    /// The activations are prepared; the buffers have the plan's room; the machine has `isa`.
     unsafe fn run(&mut self, ctx: &ThreadCtx<'_>, counter: &WorkCounter) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the plan has a bf16 form only where the machine has AMX.
-        let _tiles = self.plan.bf16_at.map(|_| unsafe { avx512::amx::Tiles::configure() });
-        let gated = matches!(self.args.epilogue, Epilogue::Gated(_));
-        let parts = if gated { &self.args.parts[..1] } else { self.args.parts };
-        let units: usize = parts.iter().map(|part| part.weight.rows().div_ceil(UNIT)).sum();
-        let splits = token_splits(units, self.plan.rows, ctx.count());
-        let items = units * splits;
-        let chunk = (items / (8 * ctx.count())).max(1);
+        let _tiles = self.plan.bf16_at.map(|_| unsafe { super::avx512::amx::Tiles::configure() });
+        let args = self.args;
+        let gated = matches!(args.epilogue, Epilogue::Gated(_));
+        let parts = if gated { &args.parts[..1] } else { args.parts };
+        let total: usize = parts.iter().map(|part| self.items(part, ctx.count())).map(|i| i.units * i.splits).sum();
+        let chunk = (total / (8 * ctx.count())).max(1);
         loop {
             let first = counter.next() * chunk;
-            if first >= items {
+            if first >= total {
                 return;
             }
-            for item in first..(first + chunk).min(items) {
-                let (mut unit, split) = (item / splits, item % splits);
-                let mut part = 0;
-                while unit >= parts[part].weight.rows().div_ceil(UNIT) {
-                    unit -= parts[part].weight.rows().div_ceil(UNIT);
-                    part += 1;
-                }
-                // SAFETY: passed on; the item is this thread's alone.
-                unsafe {
-                    if gated {
-                        self.item(&[&self.args.parts[0], &self.args.parts[1]], unit, split, splits);
-                    } else {
-                        self.item(&[&self.args.parts[part]], unit, split, splits);
+            for item in first..(first + chunk).min(total) {
+                let mut index = item;
+                for (p, part) in parts.iter().enumerate() {
+                    let items = self.items(part, ctx.count());
+                    if index < items.units * items.splits {
+                        let parts = if gated { args.parts } else { &args.parts[p..=p] };
+                        // SAFETY: passed on; the item is this thread's alone.
+                        unsafe { self.item(parts, items, index) };
+                        break;
                     }
+                    index -= items.units * items.splits;
                 }
             }
         }
     }
 
-    /// Multiplies one unit of rows with one split of the tokens and finishes the results.
-    ///
+    fn items(&self, part: &LinearPart<'_>, threads: usize) -> Items {
+        let method = self.plan.method(part.weight.dtype());
+        let (rows, fewest, most) = match method {
+            Method::Bf16 => (UNIT * self.plan.tiling.strips, 128, TOKEN_BLOCK),
+            _ => (UNIT, 64, usize::MAX),
+        };
+        let units = part.weight.rows().div_ceil(rows);
+        let tokens = self.plan.rows;
+        let mut splits = tokens.div_ceil(most);
+        if threads > 1 && units * splits < 4 * threads {
+            // Few units still keep all threads busy if each takes some of the tokens.
+            splits = splits.max((4 * threads).div_ceil(units).min(tokens / fewest));
+        }
+        Items { method, units, splits }
+    }
+
     /// # Safety
     /// As [`Walk::run`], and no other thread has this item.
-    unsafe fn item(&mut self, parts: &[&LinearPart<'_>], unit: usize, split: usize, splits: usize) {
-        let plan = self.plan;
-        let method = plan.method(parts[0].weight.dtype());
-        let (tile_rows, tiles) = match method {
-            Method::Int8 => (INT8_TILE, plan.rows.div_ceil(INT8_TILE)),
-            Method::Float => (plan.float_tile, plan.float_tiles()),
-            Method::Bf16 => (2 * TILE_ROWS, plan.rows.div_ceil(2 * TILE_ROWS)),
-        };
-        let mut sources = [[std::ptr::null(); 2]; 2];
-        let panels = (parts[0].weight.rows().div_ceil(PANEL) - 2 * unit).min(2);
-        for (p, part) in parts.iter().enumerate() {
-            for panel in 0..panels {
-                // SAFETY: passed on.
-                sources[p][panel] = unsafe { self.source(part.weight, method, p, 2 * unit + panel, panel) };
-            }
-            if panels == 1 {
-                sources[p][1] = sources[p][0];
-            }
-        }
-        for tile in tiles * split / splits..tiles * (split + 1) / splits {
-            let tokens = tile * tile_rows..((tile + 1) * tile_rows).min(plan.rows);
-            for (p, part) in parts.iter().enumerate() {
-                let out = self.tiles[p].0.as_mut_ptr();
-                // SAFETY: panels and tiles are laid out as the kernels expect; a tile of results has room.
-                unsafe {
-                    match method {
-                        Method::Int8 => {
-                            let width = int8_tile_rows(tokens.len());
-                            let kernel = kernels::int8(self.isa, part.weight.dtype(), width);
-                            let (q, meta) = self.acts.int8_tile(tile);
-                            for panel in 0..panels {
-                                kernel(sources[p][panel], plan.groups(), q, meta, out.add(panel * PANEL));
-                            }
-                        }
-                        Method::Float => {
-                            let dtype = match part.weight.storage() {
-                                Storage::Float => part.weight.dtype(),
-                                _ => DType::F32,
-                            };
-                            let kernel = kernels::float(self.isa, dtype, plan.float_tile);
-                            let x = self.acts.float_tile(tile);
-                            kernel(sources[p], panels, plan.even_cols() / 2, x, out);
-                        }
-                        #[cfg(target_arch = "x86_64")]
-                        Method::Bf16 => {
-                            let x = self.acts.bf16_block(2 * tile);
-                            let blocks = tokens.len().div_ceil(TILE_ROWS);
-                            avx512::amx::tile(sources[p], plan.tile_cols() / TILE_COLS, x, blocks, out);
-                        }
-                        #[cfg(not(target_arch = "x86_64"))]
-                        Method::Bf16 => unreachable!("there are no tiles on this architecture"),
-                    }
+    unsafe fn item(&mut self, parts: &[LinearPart<'_>], items: Items, index: usize) {
+        let share = |n: usize, split: usize| n * split / items.splits..n * (split + 1) / items.splits;
+        // SAFETY: passed on.
+        unsafe {
+            match items.method {
+                // Runs of rows in sequence with the same tokens, which stay in the cache.
+                #[cfg(target_arch = "x86_64")]
+                Method::Bf16 => {
+                    let tiles = share(self.plan.rows.div_ceil(2 * TILE_ROWS), index / items.units);
+                    self.tile_item(parts, index % items.units, tiles);
+                }
+                #[cfg(not(target_arch = "x86_64"))]
+                Method::Bf16 => unreachable!("there are no tiles on this architecture"),
+                // All tokens with the same rows, which stay in the cache.
+                Method::Int8 => {
+                    let tiles = share(self.plan.rows.div_ceil(INT8_TILE), index % items.splits);
+                    self.int8_item(parts, index / items.splits, tiles);
+                }
+                Method::Float => {
+                    let tiles = share(self.plan.float_tiles(), index % items.splits);
+                    self.float_item(parts, index / items.splits, tiles);
                 }
             }
-            let [first, second] = &mut self.tiles;
-            let up = parts.get(1).map(|part| (part, second.0.as_mut_slice()));
-            // SAFETY: this thread alone writes these tokens' results of this unit.
-            unsafe { finish(self.isa, self.args, parts[0], &mut first.0, up, tokens, unit * UNIT) };
         }
     }
 
-    /// Where the kernels find a panel: in the packed matrix, or dequantised into this thread's buffer.
+    /// Finishes the results in the tile buffers: of `tokens`, with the strip of rows that starts at `first`.
     ///
     /// # Safety
-    /// As [`Walk::run`].
-    unsafe fn source(
-        &mut self,
-        weight: &PackedMatrix,
-        method: Method,
-        part: usize,
-        panel: usize,
-        slot: usize,
-    ) -> *const u8 {
-        let direct = match method {
-            Method::Int8 => true,
-            Method::Float => weight.storage() == Storage::Float,
-            Method::Bf16 => self.plan.is_tiled(weight.dtype()),
-        };
-        if direct {
-            return weight.unit(panel).as_ptr();
-        }
-        // SAFETY: each part of a unit has a buffer of the plan's size.
-        let buffer = unsafe { self.weights.add(part * self.plan.weight_bytes) };
-        #[cfg(target_arch = "x86_64")]
-        if method == Method::Bf16 {
-            let values = self.plan.tile_cols() * PANEL;
-            // SAFETY: the plan reserved two panels of tiles.
-            unsafe {
-                let out = buffer.cast::<u16>().add(slot * values);
-                if weight.storage() == Storage::Rows {
-                    let out = std::slice::from_raw_parts_mut(out, values);
-                    out.fill(0);
-                    for (place, r) in panel_rows(weight, panel).enumerate() {
-                        weight.unpack_row(r, self.row);
-                        avx512::bf16::put_row(self.row, place, out);
-                    }
-                } else {
-                    kernels::tiles(weight.dtype())(weight.unit(panel).as_ptr(), self.plan.cols, out);
-                }
-                return out.cast();
-            }
-        }
-        let even_cols = self.plan.even_cols();
-        let values = even_cols * PANEL;
-        // SAFETY: the plan reserved two panels of f32.
-        unsafe {
-            let out = buffer.cast::<f32>().add(slot * values);
-            if weight.storage() == Storage::Quant {
-                kernels::dequantise(self.isa, weight.dtype())(weight.unit(panel).as_ptr(), self.plan.groups(), out);
-            } else {
-                unpack_rows(weight, panel, self.row, std::slice::from_raw_parts_mut(out, values));
-            }
-            out.cast()
-        }
+    /// As [`Walk::item`].
+    pub(super) unsafe fn finish(&mut self, parts: &[LinearPart<'_>], tokens: Range<usize>, first: usize) {
+        let [gate, up] = &mut self.tiles;
+        let up = parts.get(1).map(|part| (part, up.0.as_mut_slice()));
+        // SAFETY: this thread alone writes these tokens' results with these rows.
+        unsafe { finish(self.isa, self.args, &parts[0], &mut gate.0, up, tokens, first) };
     }
-}
-
-/// Dequantises the rows of a panel of a matrix that is stored row by row, to `[columns, rounded up to even][16]`.
-fn unpack_rows(weight: &PackedMatrix, panel: usize, row: &mut [f32], out: &mut [f32]) {
-    out.fill(0.0);
-    for (place, r) in panel_rows(weight, panel).enumerate() {
-        weight.unpack_row(r, row);
-        for (column, &v) in out.chunks_exact_mut(PANEL).zip(row.iter()) {
-            column[place] = v;
-        }
-    }
-}
-
-/// The rows of a panel.
-fn panel_rows(weight: &PackedMatrix, panel: usize) -> std::ops::Range<usize> {
-    panel * PANEL..((panel + 1) * PANEL).min(weight.rows())
-}
-
-/// Into how many runs of tokens a unit's work is cut, so that few units still keep all threads busy.
-fn token_splits(units: usize, rows: usize, threads: usize) -> usize {
-    const FEWEST_TOKENS: usize = 64;
-    if threads == 1 || units >= 4 * threads {
-        return 1;
-    }
-    (4 * threads).div_ceil(units).min(rows / FEWEST_TOKENS).max(1)
 }

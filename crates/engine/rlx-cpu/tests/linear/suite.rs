@@ -51,16 +51,26 @@ const ROWS: [usize; 9] = [1, 15, 16, 17, 31, 32, 33, 64, 83];
 fn case(rng: &mut Rng, isa: Isa, dtypes: &[DType], precision: Precision) -> Case {
     let unit = dtypes.iter().map(|dtype| dtype.block_len()).max().unwrap();
     let cols = if unit == 1 { 1 + rng.below(200) } else { unit * (1 + rng.below(if unit == 32 { 19 } else { 4 })) };
+    let (tokens, rows) = (rng.pick(&TOKENS), rng.pick(&ROWS));
+    sized_case(rng, isa, dtypes, precision, [tokens, rows, cols])
+}
+
+/// A case with `[tokens, rows, cols]`; parts without a gate have rows of their own.
+fn sized_case(
+    rng: &mut Rng,
+    isa: Isa,
+    dtypes: &[DType],
+    precision: Precision,
+    [tokens, rows, cols]: [usize; 3],
+) -> Case {
     let epilogue = if dtypes.len() == 2 { rng.pick(&[0, 3, 4, 5]) } else { rng.below(5) };
     let epilogue = if dtypes.len() > 2 { rng.pick(&[0, 3, 4]) } else { epilogue };
-    let tokens = rng.pick(&TOKENS);
-    let rows = rng.pick(&ROWS);
     let pool = ThreadPool::new(2);
     let size = 1.0 / (cols as f32).sqrt();
     let parts: Vec<Part> = dtypes
         .iter()
         .map(|&dtype| {
-            let rows = if epilogue == 5 { rows } else { rng.pick(&ROWS) };
+            let rows = if epilogue == 5 || dtypes.len() == 1 { rows } else { rng.pick(&ROWS) };
             let src = weights(rng, dtype, rows * cols);
             Part {
                 dtype,
@@ -291,6 +301,28 @@ fn every_type_on_every_instruction_set() {
             }
         }
         println!("{isa}: worst error {:e} in {}", worst.0, worst.1);
+    }
+}
+
+/// Sizes at which activations exceed the caches and columns and tokens are taken in several rounds.
+#[test]
+fn large_shapes() {
+    for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar) {
+        let mut rng = Rng(5);
+        for (dtypes, shape) in [
+            (vec![DType::Q4_K], [250, 150, 2304]),
+            (vec![DType::Q8_0; 2], [130, 90, 4160]),
+            (vec![DType::Q5_0; 2], [40, 90, 6176]),
+            (vec![DType::F16], [230, 70, 2301]),
+            (vec![DType::BF16], [260, 70, 2336]),
+            (vec![DType::IQ2_S], [200, 40, 2816]),
+            (vec![DType::Q6_K], [1100, 40, 256]),
+            (vec![DType::F32], [600, 33, 97]),
+        ] {
+            let case = sized_case(&mut rng, isa, &dtypes, Precision::Auto, shape);
+            let error = case.check();
+            assert!(error <= tolerance(Precision::Auto, &dtypes), "error {error:e}: {}", case.describe());
+        }
     }
 }
 

@@ -5,10 +5,10 @@
 
 use std::arch::asm;
 
-use crate::linear::plan::UNIT;
+use crate::linear::plan::{TILE_COLS, TILE_ROWS, UNIT};
 
 /// bf16 values of a tile.
-pub(crate) const TILE: usize = 512;
+pub(crate) const TILE: usize = TILE_ROWS * TILE_COLS;
 
 /// The tile configuration of this thread; released when dropped.
 pub(crate) struct Tiles(());
@@ -44,16 +44,32 @@ impl Drop for Tiles {
     }
 }
 
-/// Up to 32 tokens times 32 rows: `out[t * UNIT + row]`, all 32 tokens if `blocks` is 2, else 16.
+/// Up to 32 tokens times 32 rows: `out[t * UNIT + row]`, all 32 tokens if `blocks` is 2, else 16. Starts from what `out` holds
+/// if `accumulate`, else from zero.
 ///
 /// # Safety
-/// [`Tiles`] are configured on this thread. `x` has `blocks` (1 or 2) runs of `count` > 0 tiles, one after the other;
-/// `weights` two runs of `count` tiles (which may be the same); `out` has room for 32 rows of a unit.
-pub(crate) unsafe fn tile(weights: [*const u8; 2], count: usize, x: *const u16, blocks: usize, out: *mut f32) {
+/// [`Tiles`] are configured on this thread. `x[..blocks]` and `weights` are runs of `count` > 0 tiles (weights may be the same
+/// twice); `out` has room for 32 rows of a unit.
+pub(crate) unsafe fn tile(
+    weights: [*const u8; 2],
+    count: usize,
+    x: [*const u16; 2],
+    blocks: usize,
+    out: *mut f32,
+    accumulate: bool,
+) {
     // SAFETY: the caller's promises; the tile registers are named as clobbered.
     unsafe {
         if blocks == 2 {
             asm!(
+                "test {accumulate}, {accumulate}",
+                "jz 3f",
+                "tileloadd tmm0, [{out} + {out_stride}*1]",
+                "tileloadd tmm1, [{out} + {out_stride}*1 + 64]",
+                "tileloadd tmm2, [{out2} + {out_stride}*1]",
+                "tileloadd tmm3, [{out2} + {out_stride}*1 + 64]",
+                "jmp 2f",
+                "3:",
                 "tilezero tmm0",
                 "tilezero tmm1",
                 "tilezero tmm2",
@@ -77,21 +93,27 @@ pub(crate) unsafe fn tile(weights: [*const u8; 2], count: usize, x: *const u16, 
                 "tilestored [{out} + {out_stride}*1 + 64], tmm1",
                 "tilestored [{out2} + {out_stride}*1], tmm2",
                 "tilestored [{out2} + {out_stride}*1 + 64], tmm3",
-                x0 = inout(reg) x => _,
-                x1 = inout(reg) x.add(count * TILE) => _,
+                x0 = inout(reg) x[0] => _,
+                x1 = inout(reg) x[1] => _,
                 w0 = inout(reg) weights[0] => _,
                 w1 = inout(reg) weights[1] => _,
                 count = inout(reg) count => _,
+                accumulate = in(reg) accumulate as usize,
                 stride = in(reg) 64usize,
                 out = in(reg) out,
                 out2 = in(reg) out.add(16 * UNIT),
                 out_stride = in(reg) 4 * UNIT,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );
         } else {
             asm!(
+                "test {accumulate}, {accumulate}",
+                "jz 3f",
+                "tileloadd tmm0, [{out} + {out_stride}*1]",
+                "tileloadd tmm1, [{out} + {out_stride}*1 + 64]",
+                "jmp 2f",
+                "3:",
                 "tilezero tmm0",
                 "tilezero tmm1",
                 "2:",
@@ -107,10 +129,11 @@ pub(crate) unsafe fn tile(weights: [*const u8; 2], count: usize, x: *const u16, 
                 "jnz 2b",
                 "tilestored [{out} + {out_stride}*1], tmm0",
                 "tilestored [{out} + {out_stride}*1 + 64], tmm1",
-                x0 = inout(reg) x => _,
+                x0 = inout(reg) x[0] => _,
                 w0 = inout(reg) weights[0] => _,
                 w1 = inout(reg) weights[1] => _,
                 count = inout(reg) count => _,
+                accumulate = in(reg) accumulate as usize,
                 stride = in(reg) 64usize,
                 out = in(reg) out,
                 out_stride = in(reg) 4 * UNIT,

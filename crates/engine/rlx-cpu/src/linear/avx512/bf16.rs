@@ -6,19 +6,19 @@ use half::bf16;
 
 use super::amx::TILE;
 use super::unpack::{group_scales, lines, load_f16, super_scales};
-use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, PANEL};
+use crate::linear::format::{BLOCK_GROUPS, Format, PANEL};
 use crate::linear::kernels;
 
-/// Dequantises a panel.
+/// Dequantises the tiles `first..first + count` of a panel; `first` starts a block.
 ///
 /// A byte becomes a float by being put into the mantissa of a constant; one FMA takes the constant and the zero point off
 /// and applies scale and minimum. The bytes are permuted such that two registers of (row, column pair) convert to one line
 /// of a tile.
 ///
 /// # Safety
-/// `panel` holds `cols / 32` groups of `F`, `out` has room for as many tiles; the machine has AVX-512 with VBMI and BF16.
+/// `panel` holds as many groups of `F`, `out` has room for `count` tiles; the machine has AVX-512 with VBMI and BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16,fma")]
-pub(crate) unsafe fn quant_tiles<F: Format>(panel: *const u8, cols: usize, mut out: *mut u16) {
+pub(crate) unsafe fn quant_tiles<F: Format>(panel: *const u8, first: usize, count: usize, mut out: *mut u16) {
     // Bytes of 128 + q (quants of up to 7 bits in the second highest byte) or 32768 + q (8 bits, in the second lowest).
     let wide = F::BITS == 8 || F::CODES;
     let (base, constant) = if wide { (32768.0, 0x4700_0000) } else { (128.0, 0x4300_0000) };
@@ -41,8 +41,8 @@ pub(crate) unsafe fn quant_tiles<F: Format>(panel: *const u8, cols: usize, mut o
         _mm512_setr_epi32(8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15),
     ];
     let zero = _mm512_set1_ps(-(base + F::ZERO as f32));
-    let mut header = panel;
-    let mut left = cols / GROUP;
+    let mut header = panel.wrapping_add(first / BLOCK_GROUPS * F::block_bytes(BLOCK_GROUPS));
+    let mut left = count;
     // SAFETY: all addresses lie in the panel and the output, whose lengths the caller promises.
     unsafe {
         while left > 0 {
@@ -82,18 +82,25 @@ pub(crate) unsafe fn quant_tiles<F: Format>(panel: *const u8, cols: usize, mut o
     }
 }
 
-/// Converts a float panel; columns beyond the last pair are zero.
+/// Converts the tiles `first..first + count` of a float panel of `cols` columns; columns beyond are zero.
 ///
 /// # Safety
-/// `panel` is a float panel of `cols` columns, `out` has room for the tiles of as many; the machine has AVX-512 with BF16.
+/// `out` has room for `count` tiles; the machine has AVX-512 with BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-pub(crate) unsafe fn float_tiles<const DTYPE: u8>(panel: *const u8, cols: usize, out: *mut u16) {
+pub(crate) unsafe fn float_tiles<const DTYPE: u8>(
+    panel: *const u8,
+    cols: usize,
+    first: usize,
+    count: usize,
+    out: *mut u16,
+) {
+    const PAIRS: usize = TILE / (2 * PANEL);
     let interleave: [u16; 32] = std::array::from_fn(|i| (i / 2 + 16 * (i % 2)) as u16);
     let pairs = cols.div_ceil(2);
     // SAFETY: pairs below `pairs` lie in the panel; the output has whole tiles.
     unsafe {
         let interleave = _mm512_loadu_si512(interleave.as_ptr().cast());
-        for pair in 0..pairs.next_multiple_of(TILE / (2 * PANEL)) {
+        for (slot, pair) in (first * PAIRS..(first + count) * PAIRS).enumerate() {
             let value = if pair >= pairs {
                 _mm512_setzero_si512()
             } else {
@@ -110,7 +117,7 @@ pub(crate) unsafe fn float_tiles<const DTYPE: u8>(panel: *const u8, cols: usize,
                     _mm512_permutexvar_epi16(interleave, words)
                 }
             };
-            _mm512_storeu_si512(out.add(pair * 2 * PANEL).cast(), value);
+            _mm512_storeu_si512(out.add(slot * 2 * PANEL).cast(), value);
         }
     }
 }

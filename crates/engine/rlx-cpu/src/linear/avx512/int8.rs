@@ -43,31 +43,30 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
                     }
                 }
                 let weights = lines::<F>(quants);
-                if F::SCALES == 1 {
-                    let (scale, min) = group_scales::<F>(header, g, 0, shared);
-                    for t in 0..T {
-                        let meta = &*meta.add(t);
-                        let isum = meta.isum[0].wrapping_add(meta.isum[1]);
-                        let dot = dot::<8>(isum, F::ZERO, &weights, q.add(t * GROUP));
-                        let dot = _mm512_cvtepi32_ps(dot);
-                        let factor = _mm512_mul_ps(scale, _mm512_set1_ps(meta.scale));
-                        sums[t] = _mm512_fmadd_ps(dot, factor, sums[t]);
-                        if F::MIN_SIGN != 0 {
-                            sums[t] = add_min::<F>(sums[t], min, meta.sum);
+                for s in 0..F::SCALES {
+                    let (scale, min) = group_scales::<F>(header, g, s, shared);
+                    let per_scale = 8 / F::SCALES;
+                    let isum = |t: usize| {
+                        let isum = (*meta.add(t)).isum;
+                        if F::SCALES == 1 { isum[0].wrapping_add(isum[1]) } else { isum[s] }
+                    };
+                    // Tokens side by side, so that as many products are in flight as the latency asks for. Starting at
+                    // `-zero * isum` takes the zero point off.
+                    let mut dots: [__m512i; T] =
+                        std::array::from_fn(|t| _mm512_set1_epi32(isum(t).wrapping_mul(-F::ZERO)));
+                    for j in s * per_scale..(s + 1) * per_scale {
+                        for (t, dot) in dots.iter_mut().enumerate() {
+                            let x = q.add(t * GROUP + 4 * j).cast::<i32>().read_unaligned();
+                            *dot = _mm512_dpbusd_epi32(*dot, weights[j], _mm512_set1_epi32(x));
                         }
                     }
-                } else {
-                    let scales = [group_scales::<F>(header, g, 0, shared), group_scales::<F>(header, g, 1, shared)];
                     for t in 0..T {
                         let meta = &*meta.add(t);
-                        for (s, (scale, min)) in scales.into_iter().enumerate() {
-                            let dot = dot::<4>(meta.isum[s], F::ZERO, &weights[4 * s..], q.add(t * GROUP + 16 * s));
-                            let dot = _mm512_cvtepi32_ps(dot);
-                            let factor = _mm512_mul_ps(scale, _mm512_set1_ps(meta.scale));
-                            sums[t] = _mm512_fmadd_ps(dot, factor, sums[t]);
-                            if F::MIN_SIGN != 0 {
-                                sums[t] = add_min::<F>(sums[t], min, meta.scale * meta.isum[s] as f32);
-                            }
+                        let factor = _mm512_mul_ps(scale, _mm512_set1_ps(meta.scale));
+                        sums[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t]), factor, sums[t]);
+                        if F::MIN_SIGN != 0 {
+                            let sum = if F::SCALES == 1 { meta.sum } else { meta.scale * isum(t) as f32 };
+                            sums[t] = add_min::<F>(sums[t], min, sum);
                         }
                     }
                 }
@@ -82,22 +81,6 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
             _mm512_storeu_ps(out.add(t * UNIT), sum);
         }
     }
-}
-
-/// `LINES` lines times the `4 * LINES` activations at `q`, with the zero point taken off: the sum starts at `-zero * isum`.
-///
-/// # Safety
-/// `q` points to `4 * LINES` values.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
-unsafe fn dot<const LINES: usize>(isum: i32, zero: i32, weights: &[__m512i], q: *const i8) -> __m512i {
-    let mut sum = _mm512_set1_epi32(isum.wrapping_mul(-zero));
-    for j in 0..LINES {
-        // SAFETY: the caller's promise.
-        let x = _mm512_set1_epi32(unsafe { q.add(4 * j).cast::<i32>().read_unaligned() });
-        sum = _mm512_dpbusd_epi32(sum, weights[j], x);
-    }
-    sum
 }
 
 #[inline]

@@ -1,0 +1,108 @@
+//! Items of work: a run of weight rows times a run of tokens.
+
+use std::ops::Range;
+
+use rlx_ir::DType;
+
+use super::LinearPart;
+use super::format::PANEL;
+use super::kernels;
+use super::pack::{PackedMatrix, Storage};
+use super::plan::{INT8_TILE, UNIT, int8_tile_rows};
+use super::run::Walk;
+
+impl Walk<'_> {
+    /// Rows `unit * 32..` of `parts` (a gate has two) times the int8 tiles `tiles`.
+    ///
+    /// # Safety
+    /// As [`Walk::item`](super::run).
+    pub(super) unsafe fn int8_item(&mut self, parts: &[LinearPart<'_>], unit: usize, tiles: Range<usize>) {
+        let groups = self.plan.groups();
+        let panels = panels(&parts[0], unit);
+        for tile in tiles {
+            let tokens = tile * INT8_TILE..((tile + 1) * INT8_TILE).min(self.plan.rows);
+            let (q, meta) = self.acts.int8_tile(tile);
+            for (p, part) in parts.iter().enumerate() {
+                let kernel = kernels::int8(self.isa, part.weight.dtype(), int8_tile_rows(tokens.len()));
+                for (i, panel) in panels.clone().enumerate() {
+                    let out = self.tiles[p].0[i * PANEL..].as_mut_ptr();
+                    // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
+                    unsafe { kernel(part.weight.unit(panel).as_ptr(), groups, q, meta, out) };
+                }
+            }
+            // SAFETY: passed on.
+            unsafe { self.finish(parts, tokens, unit * UNIT) };
+        }
+    }
+
+    /// Rows `unit * 32..` of `parts` times the f32 tiles `tiles`.
+    ///
+    /// # Safety
+    /// As [`Walk::item`](super::run).
+    pub(super) unsafe fn float_item(&mut self, parts: &[LinearPart<'_>], unit: usize, tiles: Range<usize>) {
+        let panels = panels(&parts[0], unit);
+        let mut sources = [[std::ptr::null(); 2]; 2];
+        for (p, part) in parts.iter().enumerate() {
+            for (i, panel) in panels.clone().enumerate() {
+                // SAFETY: passed on.
+                sources[p][i] = unsafe { self.float_panel(part.weight, panel, 2 * p + i) };
+            }
+        }
+        for tile in tiles {
+            let tokens = tile * self.plan.float_tile..((tile + 1) * self.plan.float_tile).min(self.plan.rows);
+            let x = self.acts.float_tile(tile);
+            for (p, part) in parts.iter().enumerate() {
+                let stored = part.weight.storage() == Storage::Float;
+                let dtype = if stored { part.weight.dtype() } else { DType::F32 };
+                let kernel = kernels::float(self.isa, dtype, self.plan.float_tile);
+                let out = self.tiles[p].0.as_mut_ptr();
+                // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
+                unsafe { kernel(sources[p], panels.len(), self.plan.even_cols() / 2, x, out) };
+            }
+            // SAFETY: passed on.
+            unsafe { self.finish(parts, tokens, unit * UNIT) };
+        }
+    }
+
+    /// A float panel: in the packed matrix, or dequantised to f32 into slot `slot` of this thread's buffer.
+    ///
+    /// # Safety
+    /// As [`Walk::item`](super::run).
+    unsafe fn float_panel(&mut self, weight: &PackedMatrix, panel: usize, slot: usize) -> *const u8 {
+        if weight.storage() == Storage::Float {
+            return weight.unit(panel).as_ptr();
+        }
+        let values = self.plan.even_cols() * PANEL;
+        // SAFETY: the plan reserved two panels of f32 for each part.
+        unsafe {
+            let out = self.weights.cast::<f32>().add(slot * values);
+            if weight.storage() == Storage::Quant {
+                kernels::dequantise(self.isa, weight.dtype())(weight.unit(panel).as_ptr(), self.plan.groups(), out);
+            } else {
+                unpack_rows(weight, panel, self.row, std::slice::from_raw_parts_mut(out, values));
+            }
+            out.cast()
+        }
+    }
+}
+
+/// The one or two panels of a strip.
+fn panels(part: &LinearPart<'_>, strip: usize) -> Range<usize> {
+    2 * strip..(2 * strip + 2).min(part.weight.rows().div_ceil(PANEL))
+}
+
+/// The rows of a panel.
+pub(super) fn panel_rows(weight: &PackedMatrix, panel: usize) -> Range<usize> {
+    panel * PANEL..((panel + 1) * PANEL).min(weight.rows())
+}
+
+/// Dequantises the rows of a panel of a matrix that is stored row by row, to `[columns, rounded up to even][16]`.
+fn unpack_rows(weight: &PackedMatrix, panel: usize, row: &mut [f32], out: &mut [f32]) {
+    out.fill(0.0);
+    for (place, r) in panel_rows(weight, panel).enumerate() {
+        weight.unpack_row(r, row);
+        for (column, &v) in out.chunks_exact_mut(PANEL).zip(row.iter()) {
+            column[place] = v;
+        }
+    }
+}
