@@ -1,1 +1,40 @@
-//! Run open-weight models: facade crate and the rlx-run binary.
+//! Run open-weight models: every family under one roof.
+//!
+//! Each family is a module ([`llama32`] ...); [`registry`] knows them all, with the commands of `rlx-run`. To run a
+//! command from a program of your own, hand its arguments to [`run`]; to add your own commands, register them in a
+//! [`registry`] and [`dispatch`](rlx_cli::dispatch) it (see `examples/register_custom_runner.rs`).
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use rlx_core::DecoderFamily;
+
+pub use rlx_cli as cli;
+pub use rlx_core as core;
+pub use rlx_llama32 as llama32;
+pub use rlx_runtime as runtime;
+pub use rlx_text as text;
+pub use rlx_weights as weights;
+
+/// All commands and families.
+pub fn registry() -> rlx_cli::Registry {
+    let mut registry = rlx_cli::Registry::new();
+    rlx_cli::register_cli(&mut registry);
+    // One line per family, in the order of the README's table.
+    registry.register_family(llama32::Llama32::FAMILY);
+    registry
+}
+
+/// Runs the command that `args` name, as `rlx-run` does. The first argument is the program's name.
+///
+/// ```
+/// use std::process::ExitCode;
+/// assert_eq!(rlx_models::run(["rlx-run", "devices"]), ExitCode::SUCCESS);
+/// ```
+pub fn run<I, S>(args: I) -> ExitCode
+where
+    I: IntoIterator<Item = S>,
+    S: Into<OsString>,
+{
+    rlx_cli::dispatch(&registry(), args)
+}
