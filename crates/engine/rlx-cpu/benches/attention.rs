@@ -1,6 +1,7 @@
-//! Speed of attention: `cargo bench -p rlx-cpu --bench attention -- [decode] [prefill] [f32] [f16] [q8] [--threads N] [--isa I]
-//! [--tokens 8192] [--cpu-time]`; the last counts processor time, for busy machines.
+//! Speed of attention: `cargo bench -p rlx-cpu --bench attention -- [read] [decode] [prefill] [f32] [f16] [q8] [--threads N] [--isa I]
+//! [--tokens 8192] [--layers N] [--cpu-time]`; the last counts processor time, for busy machines.
 //!
+//! - read: plain reads of memory, in GB/s;
 //! - decode: one token at a long context, layer after layer of caches that together exceed what the processor's caches hold, in
 //!   GB/s of keys and values;
 //! - prefill: a prompt of 512 tokens into an empty cache, causal, in GF/s of the visible half of the products.
@@ -18,6 +19,7 @@ const SHAPES: [(&str, usize, usize, usize); 4] =
     [("Qwen3-0.6B", 16, 8, 128), ("Llama-3.2-1B", 32, 8, 64), ("SmolLM2-135M", 9, 3, 64), ("Gemma3-270M", 4, 1, 256)];
 
 struct Setup {
+    layers: Option<usize>,
     pool: ThreadPool,
     isa: Isa,
     cpu_time: bool,
@@ -34,6 +36,24 @@ impl Setup {
         if self.cpu_time { seconds / self.pool.threads() as f64 } else { seconds }
     }
 
+    /// GB/s of plain reads of fresh memory.
+    fn read_rate(&self) -> f64 {
+        let mut memory = AlignedBuf::<u64>::zeroed(WORKING_SET / 8);
+        memory.fill(1);
+        let memory = &memory[..];
+        let mut best = f64::INFINITY;
+        for _ in 0..5 {
+            let start = self.now();
+            self.pool.run(&|ctx| {
+                let part = &memory[ctx.share(memory.len(), 512)];
+                let lanes = part.chunks_exact(32).fold([0u64; 32], |sum, x| std::array::from_fn(|i| sum[i] ^ x[i]));
+                std::hint::black_box(lanes);
+            });
+            best = best.min(self.now() - start);
+        }
+        WORKING_SET as f64 / best * 1e-9
+    }
+
     /// Seconds per layer of the fastest of `repeats` runs: `len` new tokens after `past`, on `layers` caches in turn.
     fn time(&self, shape: (&str, usize, usize, usize), dtype: KvDType, len: usize, past: usize, repeats: usize) -> f64 {
         let (_, heads, kv_heads, head_dim) = shape;
@@ -41,11 +61,10 @@ impl Setup {
         let count = (past + len).div_ceil(BLOCK_LEN);
         let bytes = layout.bytes_per_block();
         let layers = if past > 0 { (WORKING_SET / (count * bytes)).clamp(1, 64) } else { 4 };
+        let layers = self.layers.unwrap_or(layers);
         let mut memory = AlignedBuf::<u8>::zeroed(layers * count * bytes);
-        if dtype == KvDType::F16 {
-            // 0x3c3c is 1.06: real numbers, so that no subnormals are timed.
-            memory.fill(0x3c);
-        }
+        // As f32 and as f16 a little over 1: numbers, so that no subnormals are timed, and no shared page of zeros.
+        memory.fill(0x3c);
         let start = memory.as_mut_ptr();
         let pointers: Vec<*mut u8> = (0..layers * count).map(|i| start.wrapping_add(i * bytes)).collect();
         let views: Vec<KvLayerView<'_>> = (0..layers)
@@ -106,7 +125,11 @@ fn main() {
     let isa =
         Isa::from_option(value("--isa").map_or("auto", String::as_str)).expect("an instruction set of this machine");
     let tokens: usize = value("--tokens").and_then(|n| n.parse().ok()).unwrap_or(8192);
-    let setup = Setup { pool: ThreadPool::new(threads), isa, cpu_time: has("--cpu-time") };
+    let layers = value("--layers").and_then(|n| n.parse().ok());
+    let setup = Setup { layers, pool: ThreadPool::new(threads), isa, cpu_time: has("--cpu-time") };
+    if has("read") {
+        println!("{threads} threads, plain reads: {:.1} GB/s", setup.read_rate());
+    }
     let both = !has("decode") && !has("prefill");
     let types = [("f32", KvDType::F32), ("f16", KvDType::F16), ("q8", KvDType::Q8)];
     let every_type = !types.iter().any(|(name, _)| has(name));

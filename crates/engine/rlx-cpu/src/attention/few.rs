@@ -12,6 +12,9 @@ use crate::math::simd::{Simd, simd_dispatch};
 /// Scores of one row: sums are written four at a time, so up to three are written beyond the last.
 pub(super) const SCORE_STRIDE: usize = FEW_TOKENS + 16;
 
+/// Keys, or values, between two rounds of the softmax: both together stay in the first-level cache.
+const CHUNK_BYTES: usize = 16 << 10;
+
 simd_dispatch! {
     /// Takes the tile through its context. Outputs are not yet divided by their sums.
     pub(super) fn few(tile: &mut Tile<'_>) = few_v
@@ -34,15 +37,21 @@ fn few_of<V: Simd, E: KvElement>(tile: &mut Tile<'_>) {
     tile.max.fill(LOWEST);
     tile.sum.fill(0.0);
     tile.o.fill(0.0);
+    let row_bytes = k_pad * tile.source.layout().dtype.element_bytes();
+    let chunk = (CHUNK_BYTES / row_bytes).next_multiple_of(16).clamp(32, FEW_TOKENS);
     let mut start = tile.context.start;
     while start < tile.context.end {
-        let n = FEW_TOKENS.min(tile.context.end - start);
+        let n = chunk.min(tile.context.end - start);
         let mut done = 0;
         while done < n {
             let (keys, run) = tile.source.rows(span, Which::Key, head, start + done);
             let len = run.min(n - done);
+            // While keys are used their values are fetched, and then the keys after them, so that the memory is never idle.
+            let ahead = Some(tile.source.rows(span, Which::Value, head, start + done).0);
             // SAFETY: `len` rows lie together; q and scores hold `rows` rows (checked above); done + len <= n.
-            unsafe { all_scores::<V, E>(tile.q.as_ptr(), rows, k_pad, keys, len, tile.work.as_mut_ptr().add(done)) };
+            unsafe {
+                all_scores::<V, E>(tile.q.as_ptr(), rows, k_pad, keys, len, ahead, tile.work.as_mut_ptr().add(done))
+            };
             done += len;
         }
         for r in 0..rows {
@@ -62,8 +71,11 @@ fn few_of<V: Simd, E: KvElement>(tile: &mut Tile<'_>) {
         while done < n {
             let (values, run) = tile.source.rows(span, Which::Value, head, start + done);
             let len = run.min(n - done);
+            let ahead = tile.source.rows_ahead(span, Which::Key, head, start + n + done, tile.context.end);
             // SAFETY: as above, with o of `rows` rows of v_pad.
-            unsafe { all_sums::<V, E>(tile.work.as_ptr().add(done), rows, values, len, tile.o.as_mut_ptr(), v_pad) };
+            unsafe {
+                all_sums::<V, E>(tile.work.as_ptr().add(done), rows, values, len, ahead, tile.o.as_mut_ptr(), v_pad)
+            };
             done += len;
         }
         start += n;
@@ -132,6 +144,7 @@ unsafe fn all_scores<V: Simd, E: KvElement>(
     k_pad: usize,
     keys: KvRows,
     len: usize,
+    ahead: Option<KvRows>,
     scores: *mut f32,
 ) {
     let mut r = 0;
@@ -140,17 +153,17 @@ unsafe fn all_scores<V: Simd, E: KvElement>(
         let at = |r: usize| (q.add(r * k_pad), scores.add(r * SCORE_STRIDE));
         while V::LANES == 16 && r + 4 <= rows {
             let (q, scores) = at(r);
-            some_scores::<V, E, 4>(q, k_pad, keys, len, scores);
+            some_scores::<V, E, 4>(q, k_pad, keys, len, ahead.filter(|_| r == 0), scores);
             r += 4;
         }
         while r + 2 <= rows {
             let (q, scores) = at(r);
-            some_scores::<V, E, 2>(q, k_pad, keys, len, scores);
+            some_scores::<V, E, 2>(q, k_pad, keys, len, ahead.filter(|_| r == 0), scores);
             r += 2;
         }
         if r < rows {
             let (q, scores) = at(r);
-            some_scores::<V, E, 1>(q, k_pad, keys, len, scores);
+            some_scores::<V, E, 1>(q, k_pad, keys, len, ahead.filter(|_| r == 0), scores);
         }
     }
 }
@@ -165,9 +178,13 @@ unsafe fn some_scores<V: Simd, E: KvElement, const R: usize>(
     k_pad: usize,
     keys: KvRows,
     len: usize,
+    ahead: Option<KvRows>,
     scores: *mut f32,
 ) {
     for t in (0..len).step_by(4) {
+        if let Some(ahead) = ahead {
+            (t..len.min(t + 4)).for_each(|t| ahead.prefetch::<V>(t));
+        }
         let mut sums = [[V::zero(); 4]; R];
         // Beyond the last key its row is read again, and the sums are overwritten or never read.
         let mut key = [std::ptr::null::<u8>(); 4];
@@ -210,6 +227,7 @@ unsafe fn all_sums<V: Simd, E: KvElement>(
     rows: usize,
     values: KvRows,
     len: usize,
+    ahead: Option<KvRows>,
     o: *mut f32,
     v_pad: usize,
 ) {
@@ -219,17 +237,17 @@ unsafe fn all_sums<V: Simd, E: KvElement>(
         let at = |r: usize| (weights.add(r * SCORE_STRIDE), o.add(r * v_pad));
         while V::LANES == 16 && r + 4 <= rows {
             let (weights, o) = at(r);
-            some_sums::<V, E, 4>(weights, values, len, o, v_pad);
+            some_sums::<V, E, 4>(weights, values, len, ahead.filter(|_| r == 0), o, v_pad);
             r += 4;
         }
         while r + 2 <= rows {
             let (weights, o) = at(r);
-            some_sums::<V, E, 2>(weights, values, len, o, v_pad);
+            some_sums::<V, E, 2>(weights, values, len, ahead.filter(|_| r == 0), o, v_pad);
             r += 2;
         }
         if r < rows {
             let (weights, o) = at(r);
-            some_sums::<V, E, 1>(weights, values, len, o, v_pad);
+            some_sums::<V, E, 1>(weights, values, len, ahead.filter(|_| r == 0), o, v_pad);
         }
     }
 }
@@ -243,6 +261,7 @@ unsafe fn some_sums<V: Simd, E: KvElement, const R: usize>(
     weights: *const f32,
     values: KvRows,
     len: usize,
+    ahead: Option<KvRows>,
     o: *mut f32,
     v_pad: usize,
 ) {
@@ -257,15 +276,15 @@ unsafe fn some_sums<V: Simd, E: KvElement, const R: usize>(
     // SAFETY: each call takes elements i.. that are below v_pad.
     unsafe {
         while at_once == 8 && i + 8 * V::LANES <= v_pad {
-            column_sums::<V, E, R, 8>(weights, values, len, o, v_pad, i);
+            column_sums::<V, E, R, 8>(weights, values, len, ahead.filter(|_| i == 0), o, v_pad, i);
             i += 8 * V::LANES;
         }
         while i + 4 * V::LANES <= v_pad {
-            column_sums::<V, E, R, 4>(weights, values, len, o, v_pad, i);
+            column_sums::<V, E, R, 4>(weights, values, len, ahead.filter(|_| i == 0), o, v_pad, i);
             i += 4 * V::LANES;
         }
         while i < v_pad {
-            column_sums::<V, E, R, 1>(weights, values, len, o, v_pad, i);
+            column_sums::<V, E, R, 1>(weights, values, len, ahead.filter(|_| i == 0), o, v_pad, i);
             i += V::LANES;
         }
     }
@@ -278,6 +297,7 @@ unsafe fn column_sums<V: Simd, E: KvElement, const R: usize, const C: usize>(
     weights: *const f32,
     values: KvRows,
     len: usize,
+    ahead: Option<KvRows>,
     o: *mut f32,
     v_pad: usize,
     i: usize,
@@ -291,6 +311,9 @@ unsafe fn column_sums<V: Simd, E: KvElement, const R: usize, const C: usize>(
             }
         }
         for t in 0..len {
+            if let Some(ahead) = ahead {
+                ahead.prefetch::<V>(t);
+            }
             let (row, scales) = (values.row(t), values.row_scales(t));
             let mut weight = [V::zero(); R];
             for r in 0..R {

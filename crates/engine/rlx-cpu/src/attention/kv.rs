@@ -150,6 +150,17 @@ impl KvRows {
         }
     }
 
+    /// Asks for row `i` to come to the cache.
+    #[inline(always)]
+    pub(super) fn prefetch<V: crate::math::simd::Simd>(&self, i: usize) {
+        for line in (0..self.row_bytes).step_by(64) {
+            V::prefetch(self.row(i).wrapping_add(line));
+        }
+        if self.row_scales > 0 {
+            V::prefetch(self.row_scales(i).cast_const().cast());
+        }
+    }
+
     /// Scales of row `i`; only to be followed for Q8.
     #[inline(always)]
     pub(super) fn row_scales(&self, i: usize) -> *mut f32 {
@@ -202,6 +213,18 @@ pub(super) enum KvSource<'a> {
 }
 
 impl KvSource<'_> {
+    /// As [`KvSource::rows`], or nothing where the context has ended.
+    pub(super) fn rows_ahead(
+        &self,
+        span: &super::SeqSpan<'_>,
+        which: Which,
+        head: usize,
+        t: usize,
+        end: usize,
+    ) -> Option<KvRows> {
+        (t < end).then(|| self.rows(span, which, head, t).0)
+    }
+
     pub(super) fn layout(&self) -> KvLayout {
         match self {
             KvSource::Cache(view) => view.layout,

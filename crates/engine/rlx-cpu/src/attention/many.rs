@@ -135,15 +135,7 @@ fn load_tile_of<V: Simd, E: KvElement>(
 /// Scores of `n` tokens from `start` become weights; maxima, sums and outputs follow.
 #[inline(always)]
 fn softmax<V: Simd>(tile: &mut Tile<'_>, memory: &mut Memory<'_>, start: usize, n: usize, columns: usize) {
-    let rows = tile.item.rows;
-    let mut all_visible = true;
-    for r in 0..columns {
-        // Rows that only fill the tile up see what the last one sees.
-        let seen = tile.visible(r.min(rows - 1));
-        memory.first[r] = seen.start.saturating_sub(start).min(n) as f32;
-        memory.last[r] = seen.end.saturating_sub(start).min(n) as f32;
-        all_visible &= seen.start <= start && seen.end >= start + n;
-    }
+    let all_visible = tile.limits(start, n, &mut memory.first[..columns], &mut memory.last[..columns]);
     let hidden = V::splat(f32::NEG_INFINITY);
     let (max, sum) = (&mut tile.max[..columns], &mut tile.sum[..columns]);
     assert!(memory.scores.len() >= n * columns && memory.o.len() >= tile.v_pad * columns);

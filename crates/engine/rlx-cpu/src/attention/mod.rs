@@ -9,11 +9,14 @@
 //! |---|---|
 //! | few (decoding) | dot products along the head, straight from the stored type |
 //! | many (prefill) | tiles of keys and values as f32, products with query rows in the lanes |
+//! | many, with AMX, and keys kept as F16 or Q8 | tiles of bf16 |
 //!
 //! When there are fewer items than the threads need, long contexts are cut: parts are kept in scratch memory and combined
 //! after a barrier (flash decoding). When every thread can own whole key/value heads and there are few tokens, there is no
 //! barrier at all.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod few;
 mod kv;
 mod many;

@@ -6,11 +6,13 @@ use super::{AttentionArgs, SeqSpan};
 use crate::Isa;
 
 /// Query rows of a tile at most: four registers of sixteen lanes.
-pub(super) const TILE_ROWS: usize = 64;
+const TILE_ROWS: usize = 64;
+/// The same for AMX, whose products are so fast that unpacking keys and values must be shared by more rows.
+const AMX_TILE_ROWS: usize = 128;
 /// Keys and values taken at once.
 pub(super) const TILE_TOKENS: usize = 64;
 /// Up to this many query rows, a tile is computed by dot products along the head.
-pub(super) const FEW_ROWS: usize = 8;
+const FEW_ROWS: usize = 8;
 /// Tokens between two rounds of the running softmax when there are few rows.
 pub(super) const FEW_TOKENS: usize = 256;
 /// A context is not cut in parts shorter than this.
@@ -22,6 +24,15 @@ const SHORT_CONTEXT: usize = 64;
 /// With this many new tokens or fewer, threads that own whole heads do without a barrier.
 const FEW_NEW_TOKENS: usize = 16;
 
+/// What computes a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kernel {
+    Few,
+    Many,
+    #[cfg(target_arch = "x86_64")]
+    Amx,
+}
+
 /// How a call is cut; every thread comes to the same plan.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
@@ -31,7 +42,10 @@ pub(super) struct Plan {
     pub(super) part_tokens: usize,
     /// Items in all, parts counted.
     pub(super) items: usize,
-    /// Most rows of any tile.
+    /// What computes tiles of more than a few rows.
+    many: Kernel,
+    /// Most rows a tile may have, and most that any has.
+    row_limit: usize,
     pub(super) tile_rows: usize,
     /// Padded head widths.
     pub(super) k_pad: usize,
@@ -54,19 +68,20 @@ pub(super) struct Item<'a> {
 }
 
 impl Plan {
-    pub(super) fn new(args: &AttentionArgs<'_>, threads: usize) -> Plan {
+    pub(super) fn new(args: &AttentionArgs<'_>, isa: Isa, threads: usize) -> Plan {
         let group = args.group();
         let dtype = args.cache.map_or(KvDType::F32, |cache| cache.layout().dtype);
+        let (many, row_limit) = many_kernel(isa, dtype);
         let (mut items, mut work, mut new_tokens, mut longest, mut most_rows) = (0, 0, 0, 0, 0);
         let mut batch_rows = 0;
         for span in args.spans {
-            let tiles = tiles(span.len * group);
-            let reach = reach(args, span);
+            let tiles = tiles(span.len * group, row_limit);
+            let reach = reach(args, span, row_limit);
             items += tiles * args.kv_heads;
             work += tiles * args.kv_heads * reach;
             new_tokens += span.len;
             longest = longest.max(reach);
-            most_rows = most_rows.max(tile_rows(span.len * group));
+            most_rows = most_rows.max(tile_rows(span.len * group, row_limit));
             batch_rows = batch_rows.max(span.start + span.len);
         }
         let few = new_tokens <= FEW_NEW_TOKENS;
@@ -83,6 +98,8 @@ impl Plan {
             own_heads,
             part_tokens,
             items,
+            many,
+            row_limit,
             tile_rows: most_rows,
             k_pad: dtype.padded(args.head_dim),
             v_pad: dtype.padded(args.v_dim),
@@ -98,17 +115,22 @@ impl Plan {
         plan
     }
 
+    /// What computes a tile of `rows` rows.
+    pub(super) fn kernel(&self, rows: usize) -> Kernel {
+        if rows <= FEW_ROWS { Kernel::Few } else { self.many }
+    }
+
     /// Whether contexts are cut, so that parts must be combined.
     pub(super) fn is_cut(&self) -> bool {
         self.part_tokens != usize::MAX
     }
 
     fn parts(&self, args: &AttentionArgs<'_>, span: &SeqSpan<'_>) -> usize {
-        reach(args, span).div_ceil(self.part_tokens).max(1)
+        reach(args, span, self.row_limit).div_ceil(self.part_tokens).max(1)
     }
 
     fn items_of(&self, args: &AttentionArgs<'_>, span: &SeqSpan<'_>) -> usize {
-        tiles(span.len * args.group()) * args.kv_heads * self.parts(args, span)
+        tiles(span.len * args.group(), self.row_limit) * args.kv_heads * self.parts(args, span)
     }
 
     /// f32 of one kept part: the outputs of a tile's rows, their maxima and sums.
@@ -121,26 +143,42 @@ impl Plan {
         let rows = self.tile_rows.next_multiple_of(16);
         let few = FEW_ROWS * SCORE_STRIDE;
         let many = rows * (self.k_pad + self.v_pad + TILE_TOKENS + 2) + TILE_TOKENS * self.k_pad.max(self.v_pad);
-        let kernel = if self.tile_rows <= FEW_ROWS { few } else { few.max(many) };
+        let kernel = match self.kernel(self.tile_rows) {
+            Kernel::Few => few,
+            Kernel::Many => few.max(many),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Amx => few.max(super::amx::work_floats(rows, self.k_pad, self.v_pad)),
+        };
         // Query rows, outputs, maxima and sums; the same memory holds a head in preparation before.
         (rows.max(16) * (self.k_pad + self.v_pad + 2) + kernel).next_multiple_of(64)
     }
 }
 
+/// What computes tiles of more than a few rows, and how many rows they may have. f32 keys and values are a promise of f32
+/// arithmetic.
+fn many_kernel(isa: Isa, dtype: KvDType) -> (Kernel, usize) {
+    #[cfg(target_arch = "x86_64")]
+    if isa == Isa::Amx && dtype != KvDType::F32 && super::amx::available() {
+        return (Kernel::Amx, AMX_TILE_ROWS);
+    }
+    let _ = (isa, dtype);
+    (Kernel::Many, TILE_ROWS)
+}
+
 /// Tiles that `rows` query rows are cut in.
-fn tiles(rows: usize) -> usize {
-    rows.div_ceil(TILE_ROWS)
+fn tiles(rows: usize, limit: usize) -> usize {
+    rows.div_ceil(limit)
 }
 
 /// Rows of each tile but perhaps the last, so that all are about equal.
-fn tile_rows(rows: usize) -> usize {
-    if rows == 0 { 0 } else { rows.div_ceil(tiles(rows)).next_multiple_of(16).min(rows) }
+fn tile_rows(rows: usize, limit: usize) -> usize {
+    if rows == 0 { 0 } else { rows.div_ceil(tiles(rows, limit)).next_multiple_of(16).min(rows) }
 }
 
 /// The longest stretch of tokens that a tile of `span` sees.
-fn reach(args: &AttentionArgs<'_>, span: &SeqSpan<'_>) -> usize {
+fn reach(args: &AttentionArgs<'_>, span: &SeqSpan<'_>, row_limit: usize) -> usize {
     let total = args.past(span) + span.len;
-    let tokens = tile_rows(span.len * args.group()) / args.group() + 2;
+    let tokens = tile_rows(span.len * args.group(), row_limit) / args.group() + 2;
     match args.window {
         Some(window) if args.causal => total.min(window.saturating_add(tokens)),
         Some(window) => total.min(window.saturating_mul(2).saturating_add(tokens)),
@@ -175,8 +213,9 @@ impl<'a> Items<'a> {
             let parts = self.plan.parts(self.args, span);
             let all_rows = span.len * self.args.group();
             let (local, part) = ((index - self.base) / parts, (index - self.base) % parts);
-            let (tile, kv_head) = (tiles(all_rows) - 1 - local / self.args.kv_heads, local % self.args.kv_heads);
-            let per_tile = tile_rows(all_rows);
+            let (tile, kv_head) =
+                (tiles(all_rows, self.plan.row_limit) - 1 - local / self.args.kv_heads, local % self.args.kv_heads);
+            let per_tile = tile_rows(all_rows, self.plan.row_limit);
             let first_row = (tile * per_tile).min(all_rows);
             let rows = per_tile.min(all_rows - first_row);
             return Some(Item { span, kv_head, first_row, rows, part, parts });
@@ -220,7 +259,7 @@ impl Places {
 }
 
 /// Bytes of scratch memory that a call needs on `threads` threads.
-pub fn attention_scratch_bytes(args: &AttentionArgs<'_>, _isa: Isa, threads: usize) -> usize {
+pub fn attention_scratch_bytes(args: &AttentionArgs<'_>, isa: Isa, threads: usize) -> usize {
     // 64 more, to align the start.
-    Places::new(&Plan::new(args, threads), threads).end * size_of::<f32>() + 64
+    Places::new(&Plan::new(args, isa, threads), threads).end * size_of::<f32>() + 64
 }

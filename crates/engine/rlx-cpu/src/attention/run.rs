@@ -3,10 +3,12 @@
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::few::few;
 use super::kv::KvSource;
 use super::many::many;
-use super::plan::{FEW_ROWS, Item, Items, Places, Plan};
+use super::plan::{Item, Items, Kernel, Places, Plan};
 use super::prepare::{prepare_head, store};
 use super::{AttentionArgs, SeqSpan};
 use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
@@ -44,6 +46,26 @@ impl Tile<'_> {
         let token = past + (self.item.first_row + r) / self.args.group();
         self.args.visible(token, past + self.item.span.len)
     }
+
+    /// First and one past the last of the tokens `start..start + n` that each row sees, counted from `start`. If every row sees
+    /// all of them the answer is true, and nothing is written. Rows that only fill the tile up see what the last one sees.
+    pub(super) fn limits(&self, start: usize, n: usize, first: &mut [f32], last: &mut [f32]) -> bool {
+        let rows = self.item.rows;
+        // Later tokens never see less at the end, nor more at the start.
+        if self.visible(0).end >= start + n && self.visible(rows - 1).start <= start {
+            return true;
+        }
+        let group = self.args.group();
+        let mut seen = 0..0;
+        for (r, (first, last)) in first.iter_mut().zip(last).enumerate() {
+            if r == 0 || r < rows && (self.item.first_row + r).is_multiple_of(group) {
+                seen = self.visible(r);
+            }
+            *first = seen.start.saturating_sub(start).min(n) as f32;
+            *last = seen.end.saturating_sub(start).min(n) as f32;
+        }
+        false
+    }
 }
 
 /// Attention; see the module. Called by every thread with the same arguments. `work[0]` is at 0 before; `scratch` has
@@ -59,7 +81,7 @@ pub fn attention(
     args: &AttentionArgs<'_>,
 ) {
     check(args);
-    let plan = Plan::new(args, ctx.count());
+    let plan = Plan::new(args, isa, ctx.count());
     let places = Places::new(&plan, ctx.count());
     let floats = aligned_floats(scratch, places.end);
     let own = places.threads + ctx.index() * plan.thread_floats();
@@ -190,10 +212,11 @@ fn run_item(
         sum,
         work,
     };
-    if item.rows <= FEW_ROWS {
-        few(isa, &mut tile)
-    } else {
-        many(isa, &mut tile)
+    match plan.kernel(item.rows) {
+        Kernel::Few => few(isa, &mut tile),
+        Kernel::Many => many(isa, &mut tile),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Amx => amx::many(&mut tile),
     }
 
     if let Some(slot) = slot {

@@ -101,6 +101,9 @@ pub(crate) trait Simd:
     /// # Safety
     /// Both are valid for `LANES` rows of `LANES` elements at their strides, and do not overlap.
     unsafe fn transpose(src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize);
+    /// Asks for the cache line at `p`, which may be any address.
+    #[inline(always)]
+    fn prefetch(_p: *const u8) {}
     /// `f` of every lane, one at a time.
     #[inline(always)]
     fn map(self, f: impl Fn(f32) -> f32) -> Self {
