@@ -270,7 +270,7 @@ TEMPLATES = {
 {%- set d = {'a': 1, 'b': [1, 2]} %}
 {% for k, v in d.items() %}{{ k }}={{ v }};{% endfor %}
 {{ d.get('zz', 'dflt') }} {{ 'x' in d }} {{ d | tojson(indent=2) }} {{ 'a,b'.split(',')[-1] }} {{ 'Ab'.lower() }}{{ 'ab'.replace('a', 'c') }} {{ '%s-%d' % ('q', 7) if false else 'n' }} {{ "abc"[1:] }} {{ 7 // 2 }} {{ 2 ** 3 }} {{ 7 % 4 }} {{ 1 / 2 }} {{ 'a' ~ 1 ~ true }}
-{{ (tools or []) | tojson(indent=4) }} {{ undefined_thing }}|{{ undefined_thing is defined }}|{{ messages[-1]['missing'] is none }}|{{ messages[0].content | default('d') | first if messages[0].content is string }}
+{{ (tools or []) | tojson(indent=4) }} {{ undefined_thing }}|{{ undefined_thing is defined }}|{{ messages[-1]['missing'] is none }}|{{ [1, none] | trim }}{{ 1 | upper }}{{ 'a b' | title }}|{{ messages[0].content | default('d') | first if messages[0].content is string }}
 """,
 }
 

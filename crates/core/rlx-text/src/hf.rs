@@ -168,6 +168,7 @@ impl HfTokenizer {
     }
 
     pub(crate) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TextError> {
+        check_space_runs(text)?;
         let encoding = guard(|| self.tokenizer.encode_fast(text, add_special)).map_err(TextError::Encode)?;
         let mut ids = Vec::with_capacity(encoding.len() + 1);
         ids.extend(self.prepend.filter(|_| add_special));
@@ -181,6 +182,7 @@ impl HfTokenizer {
             plain.set_encode_special_tokens(true);
             plain
         });
+        check_space_runs(text)?;
         let encoding = guard(|| plain.encode_fast(text, false)).map_err(TextError::Encode)?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -201,6 +203,23 @@ impl HfTokenizer {
     pub(crate) fn id_to_token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
     }
+}
+
+/// The library's regular expressions give up on longer runs of white space, and then it takes the rest of the text for
+/// one word, without a word about it.
+const MAX_SPACE_RUN: usize = 500_000;
+
+fn check_space_runs(text: &str) -> Result<(), TextError> {
+    if text.len() <= MAX_SPACE_RUN {
+        return Ok(());
+    }
+    let longest = text.split(|c: char| !c.is_whitespace()).map(str::len).max().unwrap_or(0);
+    if longest > MAX_SPACE_RUN {
+        return Err(TextError::Encode(format!(
+            "the text holds a run of {longest} bytes of white space; at most {MAX_SPACE_RUN} are supported"
+        )));
+    }
+    Ok(())
 }
 
 /// Runs a library call; its error or panic (broken tables inside the file) becomes a message.

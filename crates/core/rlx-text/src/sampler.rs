@@ -98,7 +98,12 @@ pub struct Sampler {
     rng: Pcg64Mcg,
     counts: AHashMap<u32, u32>,
     candidates: Vec<Candidate>,
+    /// Largest logit of each [`CHUNK`].
+    chunk_max: Vec<f32>,
 }
+
+/// Logits looked at together.
+const CHUNK: usize = 1024;
 
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -120,7 +125,13 @@ impl Sampler {
     pub fn new(options: SamplerOptions) -> Result<Self, TextError> {
         options.validate()?;
         let seed = options.seed.unwrap_or_else(random_seed);
-        Ok(Self { rng: Pcg64Mcg::seed_from_u64(seed), options, counts: AHashMap::new(), candidates: Vec::new() })
+        Ok(Self {
+            rng: Pcg64Mcg::seed_from_u64(seed),
+            options,
+            counts: AHashMap::new(),
+            candidates: Vec::new(),
+            chunk_max: Vec::new(),
+        })
     }
 
     /// The options in force.
@@ -135,7 +146,7 @@ impl Sampler {
     /// No logits, a NaN, or every token forbidden.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, TextError> {
         self.penalize(logits, history);
-        let best = argmax(logits)?;
+        let best = self.argmax(logits)?;
         if self.options.temperature == 0.0 || self.options.top_k == 1 {
             return Ok(best as u32);
         }
@@ -170,10 +181,36 @@ impl Sampler {
         }
     }
 
-    /// Candidates worth looking at: what is less probable than the best by a factor of 2^-64 is never drawn.
+    /// Index of the largest logit, the first of equals. Leaves the maximum of each chunk in `chunk_max`.
+    fn argmax(&mut self, logits: &[f32]) -> Result<usize, TextError> {
+        self.chunk_max.clear();
+        for (i, chunk) in logits.chunks(CHUNK).enumerate() {
+            let max = chunk_max(chunk).ok_or_else(|| {
+                let at = i * CHUNK + chunk.iter().position(|l| l.is_nan()).unwrap_or(0);
+                TextError::Logits(format!("logit {at} is NaN; the model's computation went wrong (broken weights?)"))
+            })?;
+            self.chunk_max.push(max);
+        }
+        let max = self.chunk_max.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        if max == f32::NEG_INFINITY {
+            let why = if logits.is_empty() { "there are no logits" } else { "every token is forbidden" };
+            return Err(TextError::Logits(why.into()));
+        }
+        let chunk = self.chunk_max.iter().position(|&m| m == max).unwrap_or(0);
+        let within = logits[chunk * CHUNK..].iter().position(|&l| l == max).unwrap_or(0);
+        Ok(chunk * CHUNK + within)
+    }
+
+    /// Candidates worth looking at: what is less probable than the best by a factor of 2^-64 is never drawn, and the
+    /// k best logits are at least the k-th best maximum of a chunk.
     fn collect(&mut self, logits: &[f32], max: f32) {
         let hot = self.options.temperature > 1.0;
-        let floor = max - if hot { f32::INFINITY } else { 45.0 };
+        let mut floor = max - if hot { f32::INFINITY } else { 45.0 };
+        let k = self.options.top_k;
+        if k > 0 && k <= self.chunk_max.len() {
+            let (_, kth, _) = self.chunk_max.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+            floor = floor.max(*kth);
+        }
         self.candidates.clear();
         let all = (0u32..).zip(logits).filter(|&(_, &l)| l > f32::NEG_INFINITY && l >= floor);
         self.candidates.extend(all.map(|(id, &logit)| Candidate { id, logit, weight: 0.0 }));
@@ -196,6 +233,9 @@ impl Sampler {
         }
         let total: f64 = self.candidates.iter().map(|c| f64::from(c.weight)).sum();
         let wanted = p * total;
+        // All weights below this sum to less than what may be left out, so none of them is needed.
+        let needed = (1.0 - p) * total / self.candidates.len() as f64;
+        self.candidates.retain(|c| f64::from(c.weight) >= needed);
         let n = self.candidates.len();
         // Sort only as many as turn out to be needed.
         let mut sorted = 0;
@@ -251,28 +291,28 @@ impl Sampler {
     }
 }
 
-/// Index of the largest logit, the first of equals.
-fn argmax(logits: &[f32]) -> Result<usize, TextError> {
-    let mut best = 0;
-    let mut max = f32::NEG_INFINITY;
-    for (i, &l) in logits.iter().enumerate() {
-        if l > max {
-            max = l;
-            best = i;
-        } else if l.is_nan() {
-            return Err(TextError::Logits(format!(
-                "logit {i} is NaN; the model's computation went wrong (broken weights?)"
-            )));
+/// The largest of `logits`; `None` if one is NaN. Written in lanes, so that it is compiled to vector code.
+fn chunk_max(logits: &[f32]) -> Option<f32> {
+    const LANES: usize = 16;
+    let mut max = [f32::NEG_INFINITY; LANES];
+    let mut nan = [false; LANES];
+    let (groups, rest) = logits.as_chunks::<LANES>();
+    let mut step = |lane: usize, l: f32| {
+        max[lane] = if l > max[lane] { l } else { max[lane] };
+        nan[lane] |= l.is_nan();
+    };
+    for group in groups {
+        for (lane, &l) in group.iter().enumerate() {
+            step(lane, l);
         }
     }
-    if max == f32::NEG_INFINITY {
-        return Err(TextError::Logits(if logits.is_empty() {
-            "there are no logits".into()
-        } else {
-            "every token is forbidden".into()
-        }));
+    for (lane, &l) in rest.iter().enumerate() {
+        step(lane, l);
     }
-    Ok(best)
+    if nan.contains(&true) {
+        return None;
+    }
+    Some(max.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }
 
 /// `exp(x)` for `x <= 0`, to about one unit in the last place, from additions and multiplications alone.
@@ -420,6 +460,56 @@ mod tests {
     }
 
     const RECORDED_SEED_42: [u32; 12] = [2, 988, 285, 50, 25, 285, 840, 276, 680, 644, 173, 174];
+
+    /// The chain as defined, with full sorts, for the set of tokens that can be drawn.
+    fn naive_kept(o: &SamplerOptions, logits: &[f32]) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+        if o.top_k > 0 {
+            order.truncate(o.top_k);
+        }
+        let max = logits[order[0] as usize];
+        let weight = |id: u32| f64::from(exp_neg(logits[id as usize] - max));
+        let total: f64 = order.iter().map(|&id| weight(id)).sum();
+        let mut mass = 0.0;
+        let cut = order.iter().position(|&id| {
+            mass += weight(id);
+            o.top_p < 1.0 && mass >= f64::from(o.top_p) * total
+        });
+        order.truncate(cut.map_or(order.len(), |c| c + 1));
+        order.retain(|&id| weight(id) >= f64::from(o.min_p));
+        order
+    }
+
+    #[test]
+    fn shortcuts_keep_what_full_sorts_keep() {
+        let logits: Vec<f32> =
+            (0..9000u32).map(|i| ((i.wrapping_mul(2_654_435_761) >> 12) % 4000) as f32 * 0.002).collect();
+        for (top_k, top_p, min_p) in [
+            (3, 1.0, 0.0),
+            (9, 1.0, 0.0),
+            (500, 0.9, 0.0),
+            (0, 0.5, 0.0),
+            (0, 0.05, 0.0),
+            (0, 1.0, 0.5),
+            (40, 0.9, 0.2),
+        ] {
+            let o = SamplerOptions { top_k, top_p, min_p, ..options() };
+            let mut s = Sampler::new(o.clone()).unwrap();
+            let best = s.argmax(&logits).unwrap();
+            let max = logits[best];
+            s.collect(&logits, max);
+            s.keep_top_k();
+            s.candidates.iter_mut().for_each(|c| c.weight = exp_neg(c.logit - max));
+            s.keep_top_p();
+            s.keep_min_p();
+            let mut got: Vec<u32> = s.candidates.iter().map(|c| c.id).collect();
+            let mut want = naive_kept(&o, &logits);
+            got.sort_unstable();
+            want.sort_unstable();
+            assert_eq!(got, want, "{top_k} {top_p} {min_p}");
+        }
+    }
 
     #[test]
     fn a_large_vocabulary_is_partially_sorted() {

@@ -3,6 +3,9 @@
 use crate::tokenizer::Engine;
 use crate::{TextError, Tokenizer};
 
+/// Tokens a character may be spread over; more are not waited for.
+const MAX_PENDING: usize = 16;
+
 /// Turns ids into text as they come. The concatenation of everything it returns equals [`Tokenizer::decode`] of all
 /// ids; each returned string is complete UTF-8, a character spread over several tokens is held back until it is whole.
 #[derive(Clone, Debug)]
@@ -11,8 +14,11 @@ pub struct StreamDecoder {
     skip_special: bool,
     at_start: bool,
     pending: Vec<u8>,
+    /// The latest ids, for decoders that look at neighbours.
     window: Vec<u32>,
-    /// Text of `window` that has been returned already.
+    /// How many of them have their text returned.
+    settled: usize,
+    /// Text of those.
     returned: String,
 }
 
@@ -25,6 +31,7 @@ impl StreamDecoder {
             skip_special: true,
             pending: Vec::new(),
             window: Vec::new(),
+            settled: 0,
             returned: String::new(),
         }
     }
@@ -38,7 +45,8 @@ impl StreamDecoder {
             if decoder.by_window() {
                 // The library's decoders look at neighbours; one token of context is enough for all of them.
                 decoder.window.push(last);
-                decoder.returned = decoder.window_text();
+                decoder.settled = 1;
+                decoder.returned = decoder.decode_window(0);
             }
         }
         decoder
@@ -54,8 +62,7 @@ impl StreamDecoder {
     /// vocabulary adds nothing.
     pub fn push(&mut self, id: u32) -> String {
         if self.by_window() {
-            self.window.push(id);
-            return self.window_step();
+            return self.window_step(id);
         }
         self.tokenizer.append_piece(id, self.skip_special, &mut self.at_start, &mut self.pending);
         self.take_complete()
@@ -64,7 +71,7 @@ impl StreamDecoder {
     /// Ends the text: returns what was held back, incomplete bytes as U+FFFD.
     pub fn finish(&mut self) -> String {
         if self.by_window() {
-            let text = self.window_text();
+            let text = self.decode_window(0);
             let rest = text.strip_prefix(self.returned.as_str()).unwrap_or("").to_owned();
             self.returned = text;
             return rest;
@@ -101,24 +108,31 @@ impl StreamDecoder {
         matches!(&self.tokenizer.inner().engine, Engine::Hf(t) if t.decodes_itself())
     }
 
-    fn window_text(&self) -> String {
+    fn decode_window(&self, from: usize) -> String {
         let decoded: Result<String, TextError> = match &self.tokenizer.inner().engine {
-            Engine::Hf(t) => t.decode(&self.window, self.skip_special),
+            Engine::Hf(t) => t.decode(&self.window[from..], self.skip_special),
             Engine::Gguf(_) => Ok(String::new()),
         };
         decoded.unwrap_or_default()
     }
 
-    fn window_step(&mut self) -> String {
-        let text = self.window_text();
-        if text.ends_with(char::REPLACEMENT_CHARACTER) {
+    fn window_step(&mut self, id: u32) -> String {
+        let kind = self.tokenizer.token_kind(id);
+        if kind.is_none_or(|k| self.skip_special && k.is_special()) {
             return String::new();
         }
-        let Some(new) = text.strip_prefix(self.returned.as_str()) else {
+        self.window.push(id);
+        let text = self.decode_window(0);
+        if text.ends_with(char::REPLACEMENT_CHARACTER) && self.window.len() - self.settled < MAX_PENDING {
             return String::new();
-        };
-        let new = new.to_owned();
-        self.returned = text;
+        }
+        let new = text.strip_prefix(self.returned.as_str()).unwrap_or("").to_owned();
+        if !new.is_empty() {
+            // What was new the last time is context enough for the next.
+            self.window.drain(..self.settled);
+            self.settled = self.window.len();
+            self.returned = self.decode_window(0);
+        }
         new
     }
 }

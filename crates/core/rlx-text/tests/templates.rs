@@ -280,7 +280,7 @@ mod random {
     ];
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn templates_never_panic(parts in prop::collection::vec(prop::sample::select(PARTS), 0..40)) {

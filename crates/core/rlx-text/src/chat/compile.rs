@@ -5,7 +5,6 @@ use std::sync::Arc;
 use minijinja::machinery::{
     CompiledTemplate, Instruction, Instructions, TemplateConfig, Token, WhitespaceConfig, tokenize,
 };
-use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Error, ErrorKind};
 
 use super::meter::MAX_WORK;
@@ -37,7 +36,7 @@ fn too_large(what: &str) -> Error {
 /// Refuses sources that only the compiler would suffer from.
 fn check_tokens(source: &str) -> Result<(), Error> {
     let (mut in_tag, mut elifs, mut products) = (0usize, 0usize, 0usize);
-    for token in tokenize(source, false, SyntaxConfig::default(), WHITESPACE) {
+    for token in tokenize(source, false, Default::default(), WHITESPACE) {
         in_tag += 1;
         match token?.0 {
             Token::TemplateData(_) | Token::VariableStart | Token::BlockStart => in_tag = 0,
@@ -63,7 +62,7 @@ fn check_tokens(source: &str) -> Result<(), Error> {
 pub(super) fn compile<'a>(name: &'a str, source: &'a str) -> Result<Compiled<'a>, Error> {
     check_tokens(source)?;
     let config = TemplateConfig {
-        syntax_config: SyntaxConfig::default(),
+        syntax_config: Default::default(),
         ws_config: WHITESPACE,
         default_auto_escape: Arc::new(|_| AutoEscape::None),
     };

@@ -13,7 +13,7 @@ use minijinja::{Error, ErrorKind, Value};
 /// Longest single string.
 pub(super) const MAX_STRING: usize = 16 << 20;
 /// Bytes made and visited in one rendering.
-pub(super) const MAX_WORK: u64 = 512 << 20;
+pub(super) const MAX_WORK: u64 = 256 << 20;
 /// Deepest list of lists.
 const MAX_DEPTH: usize = 128;
 /// Charge for visiting or holding one value.

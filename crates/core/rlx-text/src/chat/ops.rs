@@ -280,6 +280,9 @@ const SHALLOW: &[&str] = &[
     "bool",
 ];
 
+/// Filters that take `str()` of what they are given.
+const OF_STRINGS: &[&str] = &["trim", "upper", "lower", "title", "capitalize"];
+
 /// Runs one of the engine's filters on charged operands.
 fn filter(meter: &Meter, state: &State<'_, '_>, name: &str, args: &[Value]) -> Result<Value, Error> {
     let shallow = SHALLOW.contains(&name);
@@ -290,7 +293,15 @@ fn filter(meter: &Meter, state: &State<'_, '_>, name: &str, args: &[Value]) -> R
             meter.whole(arg)?;
         }
     }
-    let result = state.apply_filter(name, args)?;
+    let operand = args.first().filter(|v| v.as_str().is_none() && !v.is_undefined());
+    let result = match operand {
+        Some(v) if OF_STRINGS.contains(&name) => {
+            let mut converted = args.to_vec();
+            converted[0] = Value::from(text(meter, v)?);
+            state.apply_filter(name, &converted)?
+        }
+        _ => state.apply_filter(name, args)?,
+    };
     if shallow {
         meter.shallow(&result)?;
         return Ok(result);

@@ -303,8 +303,11 @@ mod tests {
     use super::*;
 
     fn split(name: &str, text: &str) -> Vec<String> {
+        split_with(&pre_spec(name).unwrap().splitter().unwrap(), text)
+    }
+
+    fn split_with(splitter: &Splitter, text: &str) -> Vec<String> {
         let mut out = Vec::new();
-        let splitter = pre_spec(name).unwrap().splitter().unwrap();
         splitter
             .split(text, |w| {
                 out.push(w.to_owned());
@@ -388,9 +391,10 @@ mod tests {
         let file: serde_json::Value = serde_json::from_str(include_str!("../../tests/data/splits.json")).unwrap();
         let texts = file["texts"].as_array().unwrap();
         for (name, recorded) in file["splits"].as_object().unwrap() {
+            let splitter = pre_spec(name).unwrap().splitter().unwrap();
             for (text, want) in texts.iter().zip(recorded.as_array().unwrap()) {
                 let text = text.as_str().unwrap();
-                let got: Vec<usize> = split(name, text).iter().map(|w| w.chars().count()).collect();
+                let got: Vec<usize> = split_with(&splitter, text).iter().map(|w| w.chars().count()).collect();
                 assert_eq!(serde_json::json!(got), *want, "{name} {text:?}");
             }
         }
