@@ -23,11 +23,12 @@ impl Walk<'_> {
             let tokens = tile * INT8_TILE..((tile + 1) * INT8_TILE).min(self.plan.rows);
             let (q, meta) = self.acts.int8_tile(tile);
             for (p, part) in parts.iter().enumerate() {
-                let kernel = kernels::int8(self.isa, part.weight.dtype(), int8_tile_rows(tokens.len()));
+                let width = int8_tile_rows(tokens.len());
+                let kernel = kernels::int8(self.isa, part.weight.dtype(), width);
                 for (i, panel) in panels.clone().enumerate() {
                     let out = self.tiles[p].0[i * PANEL..].as_mut_ptr();
                     // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
-                    unsafe { kernel(part.weight.unit(panel).as_ptr(), groups, q, meta, out) };
+                    unsafe { kernel(part.weight.unit(panel).as_ptr(), groups, q, meta, width, out) };
                 }
             }
             // SAFETY: passed on.
@@ -47,6 +48,9 @@ impl Walk<'_> {
                 // SAFETY: passed on.
                 sources[p][i] = unsafe { self.float_panel(part.weight, panel, 2 * p + i) };
             }
+            if panels.len() == 1 {
+                sources[p][1] = sources[p][0];
+            }
         }
         for tile in tiles {
             let tokens = tile * self.plan.float_tile..((tile + 1) * self.plan.float_tile).min(self.plan.rows);
@@ -57,7 +61,7 @@ impl Walk<'_> {
                 let kernel = kernels::float(self.isa, dtype, self.plan.float_tile);
                 let out = self.tiles[p].0.as_mut_ptr();
                 // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
-                unsafe { kernel(sources[p], panels.len(), self.plan.even_cols() / 2, x, out) };
+                unsafe { kernel(sources[p], self.plan.even_cols() / 2, x, self.plan.float_tile, out) };
             }
             // SAFETY: passed on.
             unsafe { self.finish(parts, tokens, unit * UNIT) };

@@ -11,9 +11,9 @@ use crate::Isa;
 use super::{avx2, avx512};
 
 /// Int8 tile times one panel; see [`scalar::int8`].
-pub(crate) type Int8Kernel = unsafe fn(*const u8, usize, *const i8, *const GroupMeta, *mut f32);
-/// f32 tile times up to two float panels; see [`scalar::float`].
-pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, usize, *const f32, *mut f32);
+pub(crate) type Int8Kernel = unsafe fn(*const u8, usize, *const i8, *const GroupMeta, usize, *mut f32);
+/// f32 tile times two float panels; see [`scalar::float`].
+pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, *const f32, usize, *mut f32);
 /// Panel to f32 columns; see [`scalar::dequantise`].
 pub(crate) type DequantiseKernel = unsafe fn(*const u8, usize, *mut f32);
 /// The types of float panels as const parameters.
@@ -30,57 +30,54 @@ pub(crate) const fn float_dtype(code: u8) -> DType {
     }
 }
 
-macro_rules! by_int8_tile {
-    ($tokens:expr, $module:ident, $F:ty) => {
-        match $tokens {
-            1 => $module::int8::<$F, 1> as Int8Kernel,
-            2 => $module::int8::<$F, 2>,
-            3 => $module::int8::<$F, 3>,
-            4 => $module::int8::<$F, 4>,
-            6 => $module::int8::<$F, 6>,
-            _ => $module::int8::<$F, 8>,
-        }
-    };
-}
-
 /// The int8 kernel for tiles of `tokens` tokens (one of the sizes of [`int8_tile_rows`](super::plan::int8_tile_rows)).
 pub(crate) fn int8(isa: Isa, dtype: DType, tokens: usize) -> Int8Kernel {
-    with_format!(dtype, F => match isa {
+    with_format!(dtype, F => match (isa, tokens) {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Amx => by_int8_tile!(tokens, avx512, F),
+        (Isa::Avx512 | Isa::Amx, 1) => avx512::int8::<F, 1> as Int8Kernel,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => by_int8_tile!(tokens, avx2, F),
-        _ => by_int8_tile!(tokens, scalar, F),
+        (Isa::Avx512 | Isa::Amx, 2) => avx512::int8::<F, 2>,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512 | Isa::Amx, 4) => avx512::int8::<F, 4>,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512 | Isa::Amx, _) => avx512::int8::<F, 8>,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, _) => avx2::int8::<F>,
+        _ => scalar::int8::<F>,
     }, else unreachable!("{dtype} has no packed layout"))
 }
 
+/// The sizes of f32 tiles that an instruction set has kernels for, in tokens, ascending.
+pub(crate) fn float_tiles(isa: Isa) -> &'static [usize] {
+    match isa {
+        Isa::Avx512 | Isa::Amx => &[1, 2, 4, 6, 8, 10, 12, 14],
+        _ => &[1, 2, 4, 6],
+    }
+}
+
 macro_rules! by_float_tile {
-    ($tokens:expr, $module:ident, $D:ident, [$($t:literal)*]) => {
-        match $tokens {
-            $($t => $module::float::<$D, $t> as FloatKernel,)*
-            _ => unreachable!("f32 tiles have at most 14 tokens"),
+    ($dtype:expr, $tokens:expr, $module:ident, [$($t:literal)*]) => {
+        match ($dtype, $tokens) {
+            $((DType::F16, $t) => $module::float::<F16, $t> as FloatKernel,)*
+            $((DType::BF16, $t) => $module::float::<BF16, $t>,)*
+            $((_, $t) => $module::float::<F32, $t>,)*
+            _ => unreachable!("no f32 tile of {} tokens", $tokens),
         }
     };
 }
 
-macro_rules! by_float_type {
-    ($dtype:expr, $tokens:expr, $module:ident, $sizes:tt) => {
-        match $dtype {
-            DType::F16 => by_float_tile!($tokens, $module, F16, $sizes),
-            DType::BF16 => by_float_tile!($tokens, $module, BF16, $sizes),
-            _ => by_float_tile!($tokens, $module, F32, $sizes),
-        }
-    };
-}
-
-/// The f32 kernel for float panels of `dtype` (F32 for dequantised ones) and tiles of `tokens` tokens.
+/// The f32 kernel for float panels of `dtype` (F32 for dequantised ones) and tiles of `tokens` tokens, a size of [`float_tiles`].
 pub(crate) fn float(isa: Isa, dtype: DType, tokens: usize) -> FloatKernel {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Amx => by_float_type!(dtype, tokens, avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]),
+        Isa::Avx512 | Isa::Amx => by_float_tile!(dtype, tokens, avx512, [1 2 4 6 8 10 12 14]),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => by_float_type!(dtype, tokens, avx2, [1 2 3 4 5 6]),
-        _ => by_float_type!(dtype, tokens, scalar, [1 2 3 4 5 6]),
+        Isa::Avx2 => by_float_tile!(dtype, tokens, avx2, [1 2 4 6]),
+        _ => match dtype {
+            DType::F16 => scalar::float::<F16>,
+            DType::BF16 => scalar::float::<BF16>,
+            _ => scalar::float::<F32>,
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 use rlx_ir::DType;
 
 use super::format::{BLOCK_GROUPS, GROUP, PANEL};
+use super::kernels;
 use super::pack::Storage;
 use super::prepare::GroupMeta;
 use super::{Epilogue, LinearArgs, Precision};
@@ -165,8 +166,10 @@ impl Plan {
         let mut methods = dtypes.clone().map(|dtype| Method::of(dtype, rows, precision, isa));
         let first = methods.next();
         let mixed = gated && methods.any(|method| Some(method) != first);
-        let largest = if isa >= Isa::Avx512 { 14 } else { 6 };
-        let float_tile = rows.div_ceil(rows.div_ceil(largest).max(1)).max(1);
+        // As many tiles as the largest size needs, all of the smallest size that does.
+        let sizes = kernels::float_tiles(isa);
+        let tiles = rows.div_ceil(sizes[sizes.len() - 1]).max(1);
+        let float_tile = *sizes.iter().find(|&&size| size * tiles >= rows).expect("the largest size does");
         let mut plan = Plan {
             rows,
             cols,
@@ -304,5 +307,5 @@ pub(crate) struct Offsets {
 
 /// Tokens that an int8 tile of `tokens` tokens is computed as: the sizes that kernels are made for.
 pub(crate) fn int8_tile_rows(tokens: usize) -> usize {
-    [0, 1, 2, 3, 4, 6, 6, 8, 8][tokens]
+    [0, 1, 2, 4, 4, 8, 8, 8, 8][tokens]
 }

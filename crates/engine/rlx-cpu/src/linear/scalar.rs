@@ -4,29 +4,31 @@ use half::{bf16, f16};
 use rlx_ir::DType;
 
 use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, quad, scale_min};
-use super::plan::UNIT;
+use super::plan::{INT8_TILE, MAX_TILE, UNIT};
 use super::prepare::GroupMeta;
 
-/// `T` tokens of an int8 tile times one panel: `out[t * UNIT + row]`.
+/// An int8 tile times one panel: `out[t * UNIT + row]`.
 ///
 /// # Safety
-/// `panel` holds `groups` groups of `F`; `q` and `meta` an int8 tile of `T` tokens; `out` has room for `T` rows of a unit.
-pub(crate) unsafe fn int8<F: Format, const T: usize>(
+/// `panel` holds `groups` groups of `F`; `q` and `meta` an int8 tile of `tokens` (at most 8) tokens; `out` has room for as many rows of a
+/// unit.
+pub(crate) unsafe fn int8<F: Format>(
     panel: *const u8,
     groups: usize,
     q: *const i8,
     meta: *const GroupMeta,
+    tokens: usize,
     out: *mut f32,
 ) {
     // SAFETY: the caller's promises give the lengths.
     let (panel, q, meta) = unsafe {
         (
             std::slice::from_raw_parts(panel, F::panel_bytes(groups)),
-            std::slice::from_raw_parts(q, groups * T * GROUP),
-            std::slice::from_raw_parts(meta, groups * T),
+            std::slice::from_raw_parts(q, groups * tokens * GROUP),
+            std::slice::from_raw_parts(meta, groups * tokens),
         )
     };
-    let mut sums = [[0.0f32; PANEL]; T];
+    let mut sums = [[0.0f32; PANEL]; INT8_TILE];
     let mut at = 0;
     for first in (0..groups).step_by(BLOCK_GROUPS) {
         let count = (groups - first).min(BLOCK_GROUPS);
@@ -35,9 +37,9 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
             let quants = &header[F::header_bytes(count) + g * F::QUANT_BYTES..];
             for row in 0..PANEL {
                 let weights: [[u8; 4]; 8] = std::array::from_fn(|line| quad::<F>(quants, line, row));
-                for t in 0..T {
-                    let x = &q[((first + g) * T + t) * GROUP..][..GROUP];
-                    let meta = &meta[(first + g) * T + t];
+                for t in 0..tokens {
+                    let x = &q[((first + g) * tokens + t) * GROUP..][..GROUP];
+                    let meta = &meta[(first + g) * tokens + t];
                     let per_scale = 8 / F::SCALES;
                     for s in 0..F::SCALES {
                         let isum = if F::SCALES == 1 { meta.isum[0].wrapping_add(meta.isum[1]) } else { meta.isum[s] };
@@ -58,8 +60,8 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
         }
         at += F::block_bytes(count);
     }
-    for (t, sums) in sums.iter().enumerate() {
-        // SAFETY: `out` has room for `T` rows of a unit.
+    for (t, sums) in sums[..tokens].iter().enumerate() {
+        // SAFETY: `out` has room for the tokens' rows of a unit.
         unsafe { out.add(t * UNIT).cast::<[f32; PANEL]>().write_unaligned(*sums) };
     }
 }
@@ -124,27 +126,28 @@ fn column_pair(dtype: DType, panel: &[u8], pair: usize) -> [[f32; PANEL]; 2] {
     out
 }
 
-/// `T` tokens of an f32 tile times one or two float panels of `pairs` column pairs: `out[t * UNIT + 16 * panel + row]`.
+/// An f32 tile times two float panels (which may be the same) of `pairs` column pairs: `out[t * UNIT + 16 * panel + row]`.
 ///
 /// # Safety
-/// `panels[..count]` hold `pairs` column pairs each; `x` an f32 tile of `T` tokens; `out` has room for `T` rows of a unit.
-pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
+/// The panels hold `pairs` column pairs each; `x` is an f32 tile of `tokens` tokens, a size of
+/// [`float_tiles`](super::kernels::float_tiles); `out` has room for as many rows of a unit.
+pub(crate) unsafe fn float<const DTYPE: u8>(
     panels: [*const u8; 2],
-    count: usize,
     pairs: usize,
     x: *const f32,
+    tokens: usize,
     out: *mut f32,
 ) {
     let dtype = super::kernels::float_dtype(DTYPE);
     // SAFETY: the caller's promises give the lengths.
-    let x = unsafe { std::slice::from_raw_parts(x, pairs * 2 * T) };
-    for (p, panel) in panels.into_iter().enumerate().take(count) {
+    let x = unsafe { std::slice::from_raw_parts(x, pairs * 2 * tokens) };
+    for (p, panel) in panels.into_iter().enumerate() {
         // SAFETY: as above.
         let panel = unsafe { std::slice::from_raw_parts(panel, pairs * 2 * PANEL * dtype.block_bytes()) };
-        let mut sums = [[0.0f32; PANEL]; T];
+        let mut sums = [[0.0f32; PANEL]; MAX_TILE];
         for pair in 0..pairs {
             for (c, weights) in column_pair(dtype, panel, pair).iter().enumerate() {
-                let x = &x[(2 * pair + c) * T..][..T];
+                let x = &x[(2 * pair + c) * tokens..][..tokens];
                 for (sums, &x) in sums.iter_mut().zip(x) {
                     for (sum, &w) in sums.iter_mut().zip(weights) {
                         *sum += w * x;
@@ -152,8 +155,8 @@ pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
                 }
             }
         }
-        for (t, sums) in sums.iter().enumerate() {
-            // SAFETY: `out` has room for `T` rows of a unit.
+        for (t, sums) in sums[..tokens].iter().enumerate() {
+            // SAFETY: `out` has room for the tokens' rows of a unit.
             unsafe { out.add(t * UNIT + p * PANEL).cast::<[f32; PANEL]>().write_unaligned(*sums) };
         }
     }

@@ -15,28 +15,25 @@ const PREFETCH: usize = 4096;
 /// # Safety
 /// As the scalar kernel, and the machine has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe fn int8<F: Format, const T: usize>(
+pub(crate) unsafe fn int8<F: Format>(
     panel: *const u8,
     groups: usize,
     q: *const i8,
     meta: *const GroupMeta,
+    tokens: usize,
     out: *mut f32,
 ) {
     // SAFETY: the caller's promises; the parts cover the tile.
     unsafe {
         for half in 0..2 {
             let out = out.add(HALF * half);
-            match T {
-                1 => part::<F, T, 1>(panel, half, groups, q, meta, out, 0),
-                2 => part::<F, T, 2>(panel, half, groups, q, meta, out, 0),
-                3 => part::<F, T, 3>(panel, half, groups, q, meta, out, 0),
-                6 => {
-                    part::<F, T, 3>(panel, half, groups, q, meta, out, 0);
-                    part::<F, T, 3>(panel, half, groups, q, meta, out, 3);
-                }
+            match tokens {
+                1 => part::<F, 1>(panel, half, groups, q, meta, tokens, out),
+                2 => part::<F, 2>(panel, half, groups, q, meta, tokens, out),
                 _ => {
-                    for first in (0..T).step_by(4) {
-                        part::<F, T, 4>(panel, half, groups, q, meta, out, first);
+                    for t in (0..tokens).step_by(4) {
+                        let out = out.add(t * UNIT);
+                        part::<F, 4>(panel, half, groups, q.add(t * GROUP), meta.add(t), tokens, out);
                     }
                 }
             }
@@ -44,33 +41,32 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
     }
 }
 
-/// `N` of the `T` tokens of a tile, from `first` on, times 8 rows.
+/// `N` of the `tokens` tokens of a tile times 8 rows.
 ///
 /// # Safety
 /// As [`int8`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn part<F: Format, const T: usize, const N: usize>(
+unsafe fn part<F: Format, const N: usize>(
     panel: *const u8,
     half: usize,
     groups: usize,
-    q: *const i8,
-    meta: *const GroupMeta,
+    mut q: *const i8,
+    mut meta: *const GroupMeta,
+    tokens: usize,
     out: *mut f32,
-    first: usize,
 ) {
     let mut sums = [_mm256_setzero_ps(); N];
     let mut header = panel;
     let mut left = groups;
     // SAFETY: all addresses lie in the panel and the tile, whose lengths the caller promises; prefetches may go beyond.
     unsafe {
-        let (mut q, mut meta) = (q.add(first * GROUP), meta.add(first));
         while left > 0 {
             let count = left.min(BLOCK_GROUPS);
             let mut quants = header.add(F::header_bytes(count));
             let shared = super_scales::<F>(header, half);
             for g in 0..count {
-                if T <= 2 && half == 0 {
+                if N <= 2 && half == 0 {
                     for line in 0..F::BITS {
                         _mm_prefetch::<_MM_HINT_T0>(quants.wrapping_add(PREFETCH + 64 * line).cast());
                     }
@@ -97,14 +93,14 @@ unsafe fn part<F: Format, const T: usize, const N: usize>(
                     }
                 }
                 quants = quants.add(F::QUANT_BYTES);
-                q = q.add(T * GROUP);
-                meta = meta.add(T);
+                q = q.add(tokens * GROUP);
+                meta = meta.add(tokens);
             }
             header = quants;
             left -= count;
         }
         for (n, sum) in sums.into_iter().enumerate() {
-            _mm256_storeu_ps(out.add((first + n) * UNIT), sum);
+            _mm256_storeu_ps(out.add(n * UNIT), sum);
         }
     }
 }

@@ -17,44 +17,42 @@ const PREFETCH: usize = 4096;
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
 pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
     panels: [*const u8; 2],
-    count: usize,
     pairs: usize,
     x: *const f32,
+    _tokens: usize,
     out: *mut f32,
 ) {
     // SAFETY: the caller's promises.
     unsafe {
-        if T >= 4 && count == 2 {
-            tile::<DTYPE, T, 2, 1>(panels, pairs, x, out);
-        } else {
-            // Few tokens: a panel at a time, one stream; several sums per result hide the latency of the FMA.
-            for p in 0..count {
-                let panels = [panels[p]; 1];
-                if T == 1 {
-                    tile::<DTYPE, T, 1, 4>(panels, pairs, x, out.add(p * PANEL));
-                } else if T <= 6 {
-                    tile::<DTYPE, T, 1, 2>(panels, pairs, x, out.add(p * PANEL));
-                } else {
-                    tile::<DTYPE, T, 1, 1>(panels, pairs, x, out.add(p * PANEL));
-                }
+        if T >= 4 {
+            return tile::<DTYPE, T, 2, 1>(panels, pairs, x, out);
+        }
+        // Few tokens: a panel at a time, one stream; several sums per result hide the latency of the FMA.
+        for (p, panel) in panels.into_iter().enumerate() {
+            if p > 0 && panel == panels[0] {
+                break;
+            }
+            if T == 1 {
+                tile::<DTYPE, T, 1, 4>([panel], pairs, x, out.add(p * PANEL));
+            } else {
+                tile::<DTYPE, T, 1, 2>([panel], pairs, x, out.add(p * PANEL));
             }
         }
     }
 }
 
-/// `T` tokens times the first `P` panels, with `U` independent sums per result: pairs of columns go to them in turn.
+/// `T` tokens times `P` panels, with `U` independent sums per result: pairs of columns go to them in turn.
 ///
 /// # Safety
 /// As [`float`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
 unsafe fn tile<const DTYPE: u8, const T: usize, const P: usize, const U: usize>(
-    panels: impl AsRef<[*const u8]>,
+    panels: [*const u8; P],
     pairs: usize,
     x: *const f32,
     out: *mut f32,
 ) {
-    let panels = panels.as_ref();
     let mut sums = [[[_mm512_setzero_ps(); T]; P]; U];
     // SAFETY: pairs below `pairs` lie in the panels and the tile.
     unsafe {
@@ -88,7 +86,7 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const P: usize, const U: usize>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
 unsafe fn step<const DTYPE: u8, const T: usize, const P: usize>(
-    panels: &[*const u8],
+    panels: [*const u8; P],
     pair: usize,
     x: *const f32,
     sums: &mut [[__m512; T]; P],

@@ -10,7 +10,7 @@ use crate::linear::prepare::GroupMeta;
 /// How far ahead of the arithmetic weights are fetched: enough to cover the latency of DRAM at 16 GB/s.
 const PREFETCH: usize = 4096;
 
-/// As [`scalar::int8`](crate::linear::scalar::int8). Each group is unpacked once for all `T` tokens.
+/// As [`scalar::int8`](crate::linear::scalar::int8). Each group is unpacked once for all `T` tokens of the tile.
 ///
 /// # Safety
 /// As the scalar kernel, and the machine has AVX-512 with VNNI.
@@ -20,6 +20,7 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
     groups: usize,
     mut q: *const i8,
     mut meta: *const GroupMeta,
+    _tokens: usize,
     out: *mut f32,
 ) {
     let mut sums = [_mm512_setzero_ps(); T];
