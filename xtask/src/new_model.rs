@@ -63,7 +63,7 @@ fn registry_edits(root: &Path, name: &str) -> Result<Vec<(&'static str, String)>
             Some(i) => edits.remove(i).1,
             None => fs::read_to_string(root.join(path)).with_context(|| format!("cannot read {path}"))?,
         };
-        edits.push((path, insert_after(&text, anchor, &fill(line, name)).with_context(|| format!("{path}"))?));
+        edits.push((path, insert_after(&text, anchor, &fill(line, name)).with_context(|| (*path).to_owned())?));
     }
     Ok(edits)
 }

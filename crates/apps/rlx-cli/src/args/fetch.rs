@@ -38,7 +38,8 @@ impl FetchArgs {
             ..FetchOptions::default()
         };
         if let Some(endpoint) = self.hub_endpoint.clone().or_else(|| env.hub_endpoint.clone()) {
-            options.hub_endpoint = super::values::http_url(&endpoint).map_err(|e| anyhow::anyhow!("HF_ENDPOINT: {e}"))?;
+            options.hub_endpoint =
+                super::values::http_url(&endpoint).map_err(|e| anyhow::anyhow!("HF_ENDPOINT: {e}"))?;
         }
         Ok(options)
     }

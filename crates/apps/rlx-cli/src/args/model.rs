@@ -224,10 +224,6 @@ impl ModelArgs {
 impl QuantArgs {
     /// Which file of a directory.
     pub fn open_options(&self) -> OpenOptions {
-        OpenOptions {
-            prefer_quant: self.prefer_quant.clone(),
-            gguf_index: self.gguf_index,
-            ..OpenOptions::default()
-        }
+        OpenOptions { prefer_quant: self.prefer_quant.clone(), gguf_index: self.gguf_index, ..OpenOptions::default() }
     }
 }

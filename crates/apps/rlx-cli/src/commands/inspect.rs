@@ -135,7 +135,8 @@ fn human(report: &Report, all_metadata: bool, ctx: &Context<'_>) -> String {
     let metadata = report.facts.metadata.as_object();
     match metadata {
         Some(map) if all_metadata => {
-            let row = |(key, value): (&String, &Value)| vec![plain(key, SHOWN_CHARS), plain(&shown(value), SHOWN_CHARS)];
+            let row =
+                |(key, value): (&String, &Value)| vec![plain(key, SHOWN_CHARS), plain(&shown(value), SHOWN_CHARS)];
             section("metadata", map.iter().map(row).collect());
         }
         Some(map) => out.push_str(&format!("\n{} metadata keys; --metadata shows them\n", map.len())),
