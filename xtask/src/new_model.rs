@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::root;
+use crate::{cargo, checked, root};
 
 const FILES: &[(&str, &str)] = &[
     ("Cargo.toml", include_str!("../templates/Cargo.toml.in")),
@@ -51,6 +51,7 @@ pub(crate) fn run(name: &str) -> Result<()> {
     for (path, text) in edits {
         write(&root.join(path), &text)?;
     }
+    checked(cargo().args(["fmt", "--package", &format!("rlx-{name}"), "--package", "rlx-models"]))?;
     println!("{} is there and registered; `cargo test -p rlx-{name}` builds it.", dir.display());
     println!("Next: docs/add-a-model.md, then `cargo xtask docs` for the table in README.md.");
     Ok(())
