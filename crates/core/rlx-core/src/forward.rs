@@ -2,9 +2,41 @@
 
 use rlx_flow::Taps;
 use rlx_runtime::{Entry, KvType, Logits, Session, SessionOptions};
+use rlx_weights::Checkpoint;
 
 use crate::tensors::{NamedTensor, NamedTensors, TensorData};
-use crate::{CausalLm, CoreError, Family, LoadOptions};
+use crate::{CausalLm, CoreError, Families, Family, LoadOptions};
+
+/// How to run [`forward`].
+#[derive(Clone, Debug)]
+pub struct ForwardOptions {
+    /// Tokens to pick greedily after the inputs, one by one.
+    pub greedy: usize,
+    /// Element type of the KV cache; F32 by default.
+    pub kv_type: KvType,
+}
+
+impl Default for ForwardOptions {
+    fn default() -> ForwardOptions {
+        ForwardOptions { greedy: 0, kv_type: KvType::F32 }
+    }
+}
+
+/// Loads the model of `checkpoint`, whichever family it is of, and runs it once on named inputs; see
+/// [`CausalLm::forward`].
+///
+/// # Errors
+/// As [`Families::find`], [`CausalLm::load`] and [`CausalLm::forward`].
+pub fn forward(
+    checkpoint: &Checkpoint,
+    families: &Families,
+    load: &LoadOptions,
+    inputs: &NamedTensors,
+    options: &ForwardOptions,
+) -> Result<NamedTensors, CoreError> {
+    let family = families.find(checkpoint)?;
+    CausalLm::load_for_forward(checkpoint, family, load)?.forward(inputs, options)
+}
 
 impl CausalLm {
     /// Loads a model for [`CausalLm::forward`]: with every hidden state as an output.
@@ -12,7 +44,7 @@ impl CausalLm {
     /// # Errors
     /// As [`CausalLm::load`].
     pub fn load_for_forward(
-        checkpoint: &rlx_weights::Checkpoint,
+        checkpoint: &Checkpoint,
         family: &Family,
         options: &LoadOptions,
     ) -> Result<CausalLm, CoreError> {
@@ -23,15 +55,16 @@ impl CausalLm {
     /// Runs `in.input_ids` I64 `[batch, T]` (and `in.attention_mask` `[batch, T]`, 0 where there is padding) and gives
     /// `out.logits` F32 `[batch, T, vocab]` and `out.hidden.N` F32 `[batch, T, hidden]`; rows of padding are zero. With
     /// `greedy > 0` also `out.greedy_ids` I64 `[batch, T + greedy]` (the input with that many tokens picked one by one) and
-    /// `out.greedy_step_logits` F32 `[batch, greedy, vocab]`. The KV cache is F32.
+    /// `out.greedy_step_logits` F32 `[batch, greedy, vocab]`.
     ///
     /// # Errors
     /// If an input is missing, of wrong shape, or has ids outside the vocabulary.
-    pub fn forward(&self, inputs: &NamedTensors, greedy: usize) -> Result<NamedTensors, CoreError> {
+    pub fn forward(&self, inputs: &NamedTensors, options: &ForwardOptions) -> Result<NamedTensors, CoreError> {
+        let greedy = options.greedy;
         let (batch, len, rows) = token_rows(inputs)?;
         let mut session = self.session(SessionOptions {
             max_seq: len + greedy.max(1),
-            kv_type: KvType::F32,
+            kv_type: options.kv_type,
             prefill_chunk: len.max(1),
             ..SessionOptions::default()
         })?;

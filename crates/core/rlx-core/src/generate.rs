@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use rlx_runtime::{Entry, Logits, SequenceId, Session};
+use rlx_runtime::{Entry, Logits, SequenceId, Session, StepProfile};
 use rlx_text::{LogitsProcessor, Sampler, SamplerOptions, StopMatcher, StreamDecoder};
 
 use crate::{CausalLm, CoreError};
@@ -86,6 +86,8 @@ pub struct Generation {
     pub prompt_time: Duration,
     /// Time from then to the last token.
     pub decode_time: Duration,
+    /// [`Session::profile`] as it was when the prompt had run; empty unless the session records times.
+    pub prompt_profile: Vec<StepProfile>,
 }
 
 impl Generation {
@@ -156,10 +158,12 @@ impl CausalLm {
             prompt_tokens: prompt.len(),
             prompt_time: Duration::ZERO,
             decode_time: Duration::ZERO,
+            prompt_profile: vec![],
         };
         let finished = session
             .prefill(sequence, prompt, |done| on_event(Event::Prompt { done, total: prompt.len() }).is_continue())?;
         result.prompt_time = start.elapsed();
+        result.prompt_profile = session.profile();
         if !finished {
             result.reason = StopReason::Cancelled;
             return Ok(result);

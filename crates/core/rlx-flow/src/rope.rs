@@ -123,6 +123,9 @@ pub struct RopeSpec {
     pub style: RopeStyle,
 }
 
+/// Widest head that is believed; a file may say anything.
+const MAX_ROTARY_DIM: usize = 1 << 16;
+
 impl RopeSpec {
     /// RoPE with base `theta` over the first `rotary_dim` elements of a head, half-split.
     ///
@@ -135,6 +138,9 @@ impl RopeSpec {
         }
         if rotary_dim == 0 || !rotary_dim.is_multiple_of(2) {
             return spec_error(format!("{rotary_dim} turned elements per head are no whole pairs"));
+        }
+        if rotary_dim > MAX_ROTARY_DIM {
+            return spec_error(format!("{rotary_dim} turned elements per head are more than {MAX_ROTARY_DIM}"));
         }
         let pairs = rotary_dim / 2;
         let plain: Vec<f64> = (0..pairs).map(|i| theta.powf(-2.0 * i as f64 / rotary_dim as f64)).collect();
@@ -235,6 +241,7 @@ mod tests {
     fn nonsense_is_refused() {
         assert!(RopeSpec::new(f64::NAN, 64, &RopeScaling::None).is_err());
         assert!(RopeSpec::new(1e4, 7, &RopeScaling::None).is_err());
+        assert!(RopeSpec::new(1e4, 1 << 40, &RopeScaling::None).is_err());
         assert!(RopeSpec::new(1e4, 64, &RopeScaling::Linear { factor: 0.0 }).is_err());
         assert!(RopeSpec::new(1e4, 64, &RopeScaling::Factors(vec![1.0; 3])).is_err());
     }
