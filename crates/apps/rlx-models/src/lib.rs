@@ -11,7 +11,9 @@ use rlx_core::DecoderFamily;
 
 pub use rlx_cli as cli;
 pub use rlx_core as core;
+pub use rlx_gemma as gemma;
 pub use rlx_llama32 as llama32;
+pub use rlx_qwen3 as qwen3;
 pub use rlx_runtime as runtime;
 pub use rlx_text as text;
 pub use rlx_weights as weights;
@@ -22,6 +24,8 @@ pub fn registry() -> rlx_cli::Registry {
     rlx_cli::register_cli(&mut registry);
     // One line per family, in the order of the README's table.
     registry.register_family(llama32::Llama32::FAMILY);
+    registry.register_family(qwen3::Qwen3::FAMILY);
+    registry.register_family(gemma::Gemma::FAMILY);
     registry
 }
 

@@ -21,6 +21,11 @@ impl<'a> HfConfig<'a> {
         self.value.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether the field is there, be it null.
+    pub fn has(&self, key: &str) -> bool {
+        self.value.get(key).is_some()
+    }
+
     /// The object under `key`; none if it is absent or null.
     pub fn object(&self, key: &str) -> Option<HfConfig<'a>> {
         self.get(key).filter(|value| value.is_object()).map(HfConfig::new)

@@ -9,24 +9,22 @@ mod error;
 pub mod fetch;
 mod forward;
 mod generate;
-pub mod parity;
 mod perplexity;
 mod registry;
 mod rope;
 mod runner;
+mod sizes;
 mod tensors;
-#[cfg(feature = "testing")]
-pub mod testing;
 mod vocabulary;
 
 pub use causal_lm::{CausalLm, LoadOptions, ModelInfo};
 pub use config::HfConfig;
 pub use error::CoreError;
-pub use forward::{ForwardOptions, forward};
 pub use generate::{Event, GenerateOptions, Generation, StopReason};
 pub use perplexity::Perplexity;
-pub use registry::{DecoderModel, Families, Family};
-pub use rope::{rope_from_gguf, rope_from_hf};
+pub use registry::{BASE_MODEL_PREFIXES, DecoderModel, Families, Family};
+pub use rope::{rope_from_gguf, rope_from_hf, rope_of_layer_type};
 pub use runner::{DecoderFamily, Runner, RunnerBuilder, TokenPiece};
+pub use sizes::{DecoderSizes, in_range, sliding_layers};
 pub use tensors::{NamedTensor, NamedTensors, TensorData, read_tensors, write_tensors};
 pub use vocabulary::load_tokenizer;

@@ -15,7 +15,13 @@ pub struct DecoderModel {
     pub context_length: usize,
     /// Canonical names, GGUF names and transforms of every tensor.
     pub rules: Vec<NameRule>,
+    /// Other spellings of the beginning of canonical names in Hugging Face checkpoints; see
+    /// [`MapOptions::prefixes`](rlx_weights::names::MapOptions::prefixes).
+    pub prefixes: &'static [(&'static str, &'static str)],
 }
+
+/// For [`DecoderModel::prefixes`]: checkpoints saved of the base model, without `lm_head`, leave `model.` out.
+pub const BASE_MODEL_PREFIXES: &[(&str, &str)] = &[("model.", "")];
 
 /// A family of models: declared facts, and how to read one from a checkpoint.
 #[derive(Clone, Copy, Debug)]

@@ -19,6 +19,36 @@ pub fn rope_from_hf(config: &HfConfig<'_>, rotary_dim: usize) -> Result<RopeSpec
         Some(theta) => theta,
         None => config.f64("rope_theta")?.unwrap_or(10_000.0),
     };
+    rope_scaled(config, theta, scaling, rotary_dim)
+}
+
+/// The RoPE of the layers of type `layer_type` (`full_attention`, `sliding_attention`) of a Hugging Face config that has one
+/// for each: keyed by type in `rope_parameters`, or `rope_theta` with `rope_scaling` for the one and `rope_local_base_freq` for
+/// the other. `default_theta` is for configs that leave the base out.
+///
+/// # Errors
+/// As [`rope_from_hf`].
+pub fn rope_of_layer_type(
+    config: &HfConfig<'_>,
+    layer_type: &str,
+    default_theta: f64,
+    rotary_dim: usize,
+) -> Result<RopeSpec, CoreError> {
+    let parameters = config.object("rope_parameters").and_then(|all| all.object(layer_type));
+    let (theta, scaling) = match (parameters, layer_type) {
+        (Some(parameters), _) => (parameters.f64("rope_theta")?, Some(parameters)),
+        (None, "sliding_attention") => (config.f64("rope_local_base_freq")?, None),
+        (None, _) => (config.f64("rope_theta")?, config.object("rope_scaling")),
+    };
+    rope_scaled(config, theta.unwrap_or(default_theta), scaling, rotary_dim)
+}
+
+fn rope_scaled(
+    config: &HfConfig<'_>,
+    theta: f64,
+    scaling: Option<HfConfig<'_>>,
+    rotary_dim: usize,
+) -> Result<RopeSpec, CoreError> {
     let scaling = match scaling {
         Some(scaling) => scaling_from_hf(config, &scaling)?,
         None => RopeScaling::None,

@@ -51,6 +51,24 @@ pub struct AttentionLayer {
     pub softcap: Option<f32>,
 }
 
+impl AttentionLayer {
+    /// Attention without biases, norms, window or cap, with scores over `sqrt(head_dim)` and the first RoPE.
+    pub fn new(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionLayer {
+        AttentionLayer {
+            heads,
+            kv_heads,
+            head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            qkv_bias: false,
+            o_bias: false,
+            qk_norm: false,
+            rope: Some(0),
+            window: None,
+            softcap: None,
+        }
+    }
+}
+
 /// Feed-forward of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mlp {
@@ -65,13 +83,33 @@ pub enum Mlp {
     },
 }
 
-/// One layer: `x += mixer(norm(x)); x += mlp(norm(x))`.
+impl Mlp {
+    /// A gated feed-forward without biases.
+    pub fn gated(intermediate_size: usize, activation: Activation) -> Mlp {
+        Mlp::Gated { intermediate_size, activation, bias: false }
+    }
+}
+
+/// Where a layer's norms stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NormPlacement {
+    /// Before each block: `x += attention(input_layernorm(x)); x += mlp(post_attention_layernorm(x))`.
+    #[default]
+    Pre,
+    /// Before and after each block: `x += post_attention_layernorm(attention(input_layernorm(x)));
+    /// x += post_feedforward_layernorm(mlp(pre_feedforward_layernorm(x)))`.
+    Sandwich,
+}
+
+/// One layer: attention and feed-forward, each added to the residual stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerSpec {
     /// Mixes tokens.
     pub attention: AttentionLayer,
     /// Works on each token by itself.
     pub mlp: Mlp,
+    /// Where norms stand.
+    pub norms: NormPlacement,
 }
 
 /// A decoder-only language model: everything that makes its graph.
@@ -81,12 +119,16 @@ pub struct DecoderSpec {
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
+    /// Multiplies the rows of `embed_tokens`.
+    pub embed_scale: Option<f32>,
     /// All layers, first to last.
     pub layers: Vec<LayerSpec>,
     /// All norms.
     pub norm: NormSpec,
     /// The kinds of RoPE that layers refer to.
     pub ropes: Vec<RopeSpec>,
+    /// `cap * tanh(logits / cap)`.
+    pub logit_softcap: Option<f32>,
     /// Whether `lm_head` is `embed_tokens`.
     pub tie_word_embeddings: bool,
 }
@@ -116,6 +158,9 @@ impl DecoderSpec {
 
         let x = g.scope("model", |g| {
             let mut x = g.embedding(tokens, "embed_tokens", self.vocab_size, self.hidden_size);
+            if let Some(factor) = self.embed_scale {
+                x = g.scale(x, factor);
+            }
             for (i, layer) in self.layers.iter().enumerate() {
                 if taps == Taps::Hidden {
                     g.output(&format!("hidden.{i}"), x);
@@ -130,17 +175,27 @@ impl DecoderSpec {
             g.norm(&self.norm, x, "norm")
         });
         let head = if self.tie_word_embeddings { "model.embed_tokens" } else { "lm_head" };
-        let logits = g.linear(x, head, self.vocab_size, false);
+        let mut logits = g.linear(x, head, self.vocab_size, false);
+        if let Some(cap) = self.logit_softcap {
+            logits = g.soft_cap(logits, cap);
+        }
         g.output(batch::LOGITS, logits);
         g.finish()
     }
 
     fn layer(&self, g: &mut Flow, layer: &LayerSpec, ropes: &[RopeTable], x: Tensor) -> Tensor {
+        let sandwich = layer.norms == NormPlacement::Sandwich;
         let h = g.norm(&self.norm, x, "input_layernorm");
-        let h = g.scope("self_attn", |g| self.attention(g, &layer.attention, ropes, h));
+        let mut h = g.scope("self_attn", |g| self.attention(g, &layer.attention, ropes, h));
+        if sandwich {
+            h = g.norm(&self.norm, h, "post_attention_layernorm");
+        }
         let x = g.add(x, h);
-        let h = g.norm(&self.norm, x, "post_attention_layernorm");
-        let h = g.scope("mlp", |g| self.mlp(g, &layer.mlp, h));
+        let h = g.norm(&self.norm, x, if sandwich { "pre_feedforward_layernorm" } else { "post_attention_layernorm" });
+        let mut h = g.scope("mlp", |g| self.mlp(g, &layer.mlp, h));
+        if sandwich {
+            h = g.norm(&self.norm, h, "post_feedforward_layernorm");
+        }
         g.add(x, h)
     }
 
@@ -196,25 +251,16 @@ mod tests {
     use crate::RopeScaling;
 
     fn spec() -> DecoderSpec {
-        let attention = AttentionLayer {
-            heads: 6,
-            kv_heads: 2,
-            head_dim: 16,
-            scale: 0.25,
-            qkv_bias: true,
-            o_bias: false,
-            qk_norm: true,
-            rope: Some(0),
-            window: None,
-            softcap: None,
-        };
-        let mlp = Mlp::Gated { intermediate_size: 92, activation: Activation::Silu, bias: false };
+        let attention = AttentionLayer { qkv_bias: true, qk_norm: true, ..AttentionLayer::new(6, 2, 16) };
+        let mlp = Mlp::gated(92, Activation::Silu);
         DecoderSpec {
             vocab_size: 311,
             hidden_size: 54,
-            layers: vec![LayerSpec { attention, mlp }; 2],
+            embed_scale: None,
+            layers: vec![LayerSpec { attention, mlp, norms: NormPlacement::Pre }; 2],
             norm: NormSpec { kind: NormKind::Rms, eps: 1e-5 },
             ropes: vec![RopeSpec::new(1e4, 16, &RopeScaling::None).unwrap()],
+            logit_softcap: None,
             tie_word_embeddings: false,
         }
     }
@@ -231,6 +277,21 @@ mod tests {
         assert_eq!(shape("lm_head.weight"), Some(vec![311, 54]));
         let outputs: Vec<&str> = graph.outputs().iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(outputs, ["hidden.0", "hidden.1", "hidden.2", "logits"]);
+    }
+
+    #[test]
+    fn sandwiched_blocks_have_four_norms() {
+        let mut spec = spec();
+        spec.embed_scale = Some(7.0);
+        spec.logit_softcap = Some(30.0);
+        spec.layers.iter_mut().for_each(|layer| layer.norms = NormPlacement::Sandwich);
+        let graph = spec.build(Taps::None).unwrap();
+        let norms = |infix: &str| graph.params().iter().filter(|param| param.name.contains(infix)).count();
+        for name in ["input", "post_attention", "pre_feedforward", "post_feedforward"] {
+            assert_eq!(norms(&format!("layers.1.{name}_layernorm")), 1, "{name}");
+        }
+        let text = graph.to_string();
+        assert!(text.contains("Scale(7.0)") && text.contains("SoftCap(30.0)"), "{text}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod decoder;
 mod flow;
 mod rope;
 
-pub use decoder::{AttentionLayer, DecoderSpec, LayerSpec, Mlp, NormKind, NormSpec, Taps};
+pub use decoder::{AttentionLayer, DecoderSpec, LayerSpec, Mlp, NormKind, NormPlacement, NormSpec, Taps};
 pub use flow::{Flow, FlowError, RopeTable, Tensor};
 pub use rlx_ir::{Activation, Graph};
 pub use rope::{RopeScaling, RopeSpec, Yarn};

@@ -1,5 +1,6 @@
 //! Name tables: what a family calls its parameters, what GGUF calls them, and how the two differ in content.
 
+use rlx_ir::DType;
 use rlx_mem::AlignedBuf;
 
 use crate::{TensorView, WeightsError};
@@ -27,8 +28,12 @@ pub struct NameRule {
     pub canonical: &'static str,
     /// Name in GGUF files. Empty if they do not have it.
     pub gguf: &'static str,
-    /// How the GGUF tensor differs from the canonical one.
+    /// How the GGUF tensor differs from the parameter.
     pub transform: Transform,
+    /// How the Hugging Face tensor of the canonical name differs from the parameter.
+    pub hf_transform: Transform,
+    /// Name and transform of the Hugging Face tensor that some checkpoints hold instead.
+    pub hf_instead: Option<(&'static str, Transform)>,
     /// Whether a checkpoint must hold it.
     pub presence: Presence,
 }
@@ -44,7 +49,7 @@ pub enum Presence {
     Ignored,
 }
 
-/// How the content of a GGUF tensor differs from that of the canonical one. All are invertible.
+/// How the content of a stored tensor differs from that of the parameter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transform {
@@ -55,28 +60,56 @@ pub enum Transform {
     /// that RoPE turns neighbours (2i, 2i+1) where Hugging Face turns halves (i, i + d/2). Undone on whole packed rows,
     /// without dequantising; needs [`MapOptions::head_dim`].
     LlamaRopePermute,
+    /// The tensor holds the parameter less one: a norm that multiplies by `1 + weight`. Read as F32.
+    AddOne,
+    /// The tensor stacks the matrices `[experts, rows, columns]` of all experts; the parameter is the expert's. A slice of the
+    /// file, not a copy.
+    Expert,
+    /// As [`Transform::Expert`], of which the parameter is the first half of the rows: the gate of a fused gate and up.
+    ExpertFirstHalf,
+    /// As [`Transform::Expert`], of which the parameter is the second half of the rows.
+    ExpertSecondHalf,
 }
 
 impl NameRule {
     /// A parameter that every checkpoint holds.
     pub const fn required(canonical: &'static str, gguf: &'static str) -> NameRule {
-        NameRule { canonical, gguf, transform: Transform::None, presence: Presence::Required }
+        NameRule::new(canonical, gguf, Presence::Required)
     }
 
     /// A parameter that some checkpoints hold.
     pub const fn optional(canonical: &'static str, gguf: &'static str) -> NameRule {
-        NameRule { canonical, gguf, transform: Transform::None, presence: Presence::Optional }
+        NameRule::new(canonical, gguf, Presence::Optional)
     }
 
     /// A tensor that some checkpoints hold and the model does not need.
     pub const fn ignored(canonical: &'static str, gguf: &'static str) -> NameRule {
-        NameRule { canonical, gguf, transform: Transform::None, presence: Presence::Ignored }
+        NameRule::new(canonical, gguf, Presence::Ignored)
     }
 
-    /// The same row with a transform.
+    const fn new(canonical: &'static str, gguf: &'static str, presence: Presence) -> NameRule {
+        let (transform, hf_transform) = (Transform::None, Transform::None);
+        NameRule { canonical, gguf, transform, hf_transform, hf_instead: None, presence }
+    }
+
+    /// The same row with a transform of the GGUF tensor.
     #[must_use]
     pub const fn with(mut self, transform: Transform) -> NameRule {
         self.transform = transform;
+        self
+    }
+
+    /// The same row with a transform of the Hugging Face tensor.
+    #[must_use]
+    pub const fn with_hf(mut self, transform: Transform) -> NameRule {
+        self.hf_transform = transform;
+        self
+    }
+
+    /// The same row, which some Hugging Face checkpoints keep in the tensor `name`.
+    #[must_use]
+    pub const fn or_hf(mut self, name: &'static str, transform: Transform) -> NameRule {
+        self.hf_instead = Some((name, transform));
         self
     }
 
@@ -88,27 +121,67 @@ impl NameRule {
 }
 
 impl Transform {
-    /// From the row order of GGUF to the canonical one.
+    /// The parameter that a stored tensor holds. `expert` is its number among those that are stacked.
     ///
     /// # Errors
-    /// [`WeightsError::Shape`] if the rows are no whole heads, [`WeightsError::Dtype`] for a packed vector.
-    pub fn to_canonical(self, tensor: &TensorView, head_dim: usize) -> Result<TensorView, WeightsError> {
+    /// [`WeightsError::Shape`] if the rows are no whole heads, or there is no such expert; [`WeightsError::Dtype`] for a packed
+    /// vector.
+    pub fn to_canonical(self, tensor: &TensorView, head_dim: usize, expert: usize) -> Result<TensorView, WeightsError> {
         match self {
             Transform::None => Ok(tensor.clone()),
             Transform::LlamaRopePermute => permute_heads(tensor, head_dim, |half, row| (row % half) * 2 + row / half),
+            Transform::AddOne => shift(tensor, 1.0),
+            Transform::Expert => piece(tensor, expert, 0, 1),
+            Transform::ExpertFirstHalf => piece(tensor, expert, 0, 2),
+            Transform::ExpertSecondHalf => piece(tensor, expert, 1, 2),
         }
     }
 
-    /// From the canonical row order to that of GGUF: the inverse of [`Transform::to_canonical`].
+    /// The tensor that holds a parameter: the inverse of [`Transform::to_canonical`]. Of stacked experts it is the piece: the
+    /// caller stacks them.
     ///
     /// # Errors
     /// As [`Transform::to_canonical`].
-    pub fn to_gguf(self, tensor: &TensorView, head_dim: usize) -> Result<TensorView, WeightsError> {
+    pub fn to_stored(self, tensor: &TensorView, head_dim: usize) -> Result<TensorView, WeightsError> {
         match self {
-            Transform::None => Ok(tensor.clone()),
             Transform::LlamaRopePermute => permute_heads(tensor, head_dim, |half, row| (row % 2) * half + row / 2),
+            Transform::AddOne => shift(tensor, -1.0),
+            Transform::None | Transform::Expert | Transform::ExpertFirstHalf | Transform::ExpertSecondHalf => {
+                Ok(tensor.clone())
+            }
         }
     }
+}
+
+/// Every element plus `offset`, as F32.
+fn shift(tensor: &TensorView, offset: f32) -> Result<TensorView, WeightsError> {
+    let values: Vec<f32> = tensor.to_f32()?.into_iter().map(|x| x + offset).collect();
+    let mut data = AlignedBuf::<u8>::zeroed(values.len() * size_of::<f32>());
+    for (bytes, x) in data.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+        *bytes = x.to_le_bytes();
+    }
+    Ok(TensorView { dtype: DType::F32, data: data.into(), ..tensor.clone() })
+}
+
+/// Part number `part` of `parts` equal ones of the rows of matrix number `expert` of a stack.
+fn piece(tensor: &TensorView, expert: usize, part: usize, parts: usize) -> Result<TensorView, WeightsError> {
+    let fail = |what: String| WeightsError::Shape { tensor: tensor.name.clone(), what };
+    let (experts, matrix) = match tensor.shape[..] {
+        [experts, ref matrix @ ..] if !matrix.is_empty() => (experts, matrix),
+        _ => return Err(fail(format!("of shape {:?} is no stack of experts", tensor.shape))),
+    };
+    if expert >= experts {
+        return Err(fail(format!("stacks {experts} experts, number {expert} is not among them")));
+    }
+    if !matrix[0].is_multiple_of(parts) {
+        return Err(fail(format!("has {} rows per expert, not a multiple of {parts}", matrix[0])));
+    }
+    let len = tensor.data.len() / experts / parts;
+    let start = (expert * parts + part) * len;
+    let data = tensor.data.slice(start..start + len).ok_or_else(|| fail("is shorter than its shape".into()))?;
+    let mut shape = matrix.to_vec();
+    shape[0] /= parts;
+    TensorView::new(tensor.name.clone(), tensor.dtype, shape, data)
 }
 
 /// Reorders the rows of every head: row `r` of a head comes from row `source(head_dim / 2, r)`.
@@ -176,7 +249,6 @@ pub fn expand(pattern: &str, numbers: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rlx_ir::DType;
     use rlx_mem::Bytes;
 
     #[test]
@@ -199,18 +271,47 @@ mod tests {
         // Two heads of dim 4: canonical rows 0 1 2 3 become 0 2 1 3 in each head.
         let data: Vec<u8> = (0..8).flat_map(|row| [row, 100 + row]).collect();
         let tensor = TensorView::new("q".into(), DType::U8, vec![8, 2], Bytes::copy_from(&data)).unwrap();
-        let gguf = Transform::LlamaRopePermute.to_gguf(&tensor, 4).unwrap();
+        let gguf = Transform::LlamaRopePermute.to_stored(&tensor, 4).unwrap();
         assert_eq!(gguf.data.iter().step_by(2).copied().collect::<Vec<_>>(), [0, 2, 1, 3, 4, 6, 5, 7]);
-        let back = Transform::LlamaRopePermute.to_canonical(&gguf, 4).unwrap();
+        let back = Transform::LlamaRopePermute.to_canonical(&gguf, 4, 0).unwrap();
         assert_eq!(&*back.data, &data[..]);
         // Dim 6 tells the permutation from its inverse.
         let data: Vec<u8> = (0..6).collect();
         let tensor = TensorView::new("k.bias".into(), DType::U8, vec![6], Bytes::copy_from(&data)).unwrap();
-        let gguf = Transform::LlamaRopePermute.to_gguf(&tensor, 6).unwrap();
+        let gguf = Transform::LlamaRopePermute.to_stored(&tensor, 6).unwrap();
         assert_eq!(&*gguf.data, &[0, 3, 1, 4, 2, 5]);
-        assert_eq!(&*Transform::LlamaRopePermute.to_canonical(&gguf, 6).unwrap().data, &data[..]);
+        assert_eq!(&*Transform::LlamaRopePermute.to_canonical(&gguf, 6, 0).unwrap().data, &data[..]);
         for bad in [0, 3, 4] {
-            assert!(Transform::LlamaRopePermute.to_canonical(&tensor, bad).is_err(), "{bad}");
+            assert!(Transform::LlamaRopePermute.to_canonical(&tensor, bad, 0).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_norm_less_one_is_shifted() {
+        let data: Vec<u8> = [0.5f32, -1.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let tensor = TensorView::new("n".into(), DType::F32, vec![2], Bytes::copy_from(&data)).unwrap();
+        let norm = Transform::AddOne.to_canonical(&tensor, 0, 0).unwrap();
+        assert_eq!(norm.to_f32().unwrap(), [1.5, 0.0]);
+        assert_eq!(Transform::AddOne.to_stored(&norm, 0).unwrap().to_f32().unwrap(), [0.5, -1.0]);
+        let half = TensorView::new("n".into(), DType::BF16, vec![1], Bytes::copy_from(&[0x80, 0x3f])).unwrap();
+        assert_eq!(Transform::AddOne.to_canonical(&half, 0, 0).unwrap().to_f32().unwrap(), [2.0]);
+    }
+
+    #[test]
+    fn experts_are_slices_of_their_stack() {
+        // Three experts of 4 rows of 2.
+        let data: Vec<u8> = (0..24).collect();
+        let tensor = TensorView::new("e".into(), DType::U8, vec![3, 4, 2], Bytes::copy_from(&data)).unwrap();
+        let take = |transform: Transform, expert| transform.to_canonical(&tensor, 0, expert).unwrap();
+        assert_eq!(take(Transform::Expert, 2).shape, [4, 2]);
+        assert_eq!(&*take(Transform::Expert, 2).data, &data[16..]);
+        assert_eq!(&*take(Transform::ExpertFirstHalf, 1).data, &data[8..12]);
+        assert_eq!(&*take(Transform::ExpertSecondHalf, 1).data, &data[12..16]);
+        assert_eq!(take(Transform::ExpertSecondHalf, 1).shape, [2, 2]);
+        assert!(Transform::Expert.to_canonical(&tensor, 0, 3).is_err());
+        let odd = TensorView::new("e".into(), DType::U8, vec![1, 3, 2], Bytes::copy_from(&data[..6])).unwrap();
+        assert!(Transform::ExpertFirstHalf.to_canonical(&odd, 0, 0).is_err());
+        let flat = TensorView::new("e".into(), DType::U8, vec![6], Bytes::copy_from(&data[..6])).unwrap();
+        assert!(Transform::Expert.to_canonical(&flat, 0, 0).is_err());
     }
 }

@@ -27,6 +27,7 @@ pub struct MapOptions<'a> {
 struct Slot {
     tensor: TensorView,
     transform: Transform,
+    expert: usize,
     taken: bool,
 }
 
@@ -35,8 +36,7 @@ struct Slot {
 /// The table is total: a required parameter that is not there is an error of [`WeightMap::new`], a tensor that nobody
 /// took and no row ignores is one of [`WeightMap::finish`].
 ///
-/// GGUF files, and custom formats that carry GGUF metadata, go by GGUF names; everything else by canonical ones, to
-/// which no transform applies.
+/// GGUF files, and custom formats that carry GGUF metadata, go by GGUF names; everything else by canonical ones.
 #[derive(Debug)]
 pub struct WeightMap {
     slots: BTreeMap<String, Slot>,
@@ -73,21 +73,26 @@ impl WeightMap {
         for rule in rules.iter().filter(|rule| rule.presence != Presence::Ignored && !rule.canonical.is_empty()) {
             for numbers in numbers_of(rule.canonical, options) {
                 let canonical = expand(rule.canonical, &numbers);
-                let names = match (gguf, rule.gguf.is_empty()) {
-                    (false, _) => spellings(&canonical, prefixes),
-                    (true, false) => vec![expand(rule.gguf, &numbers)],
-                    (true, true) => Vec::new(),
-                };
-                if let Some(tensor) = names.iter().find_map(|name| checkpoint.tensor(name)) {
+                let mut names = Vec::new();
+                if !gguf {
+                    names.extend(spellings(&canonical, prefixes).map(|name| (name, rule.hf_transform)));
+                    if let Some((name, transform)) = rule.hf_instead {
+                        names.extend(spellings(&expand(name, &numbers), prefixes).map(|name| (name, transform)));
+                    }
+                } else if !rule.gguf.is_empty() {
+                    names.push((expand(rule.gguf, &numbers), rule.transform));
+                }
+                let found = names.iter().find_map(|(name, transform)| Some((checkpoint.tensor(name)?, *transform)));
+                if let Some((tensor, transform)) = found {
                     matched.insert(tensor.name.as_str());
-                    let transform = if gguf { rule.transform } else { Transform::None };
-                    let slot = Slot { tensor: tensor.clone(), transform, taken: false };
+                    let expert = numbers.get(1).copied().unwrap_or(0);
+                    let slot = Slot { tensor: tensor.clone(), transform, expert, taken: false };
                     if slots.insert(canonical, slot).is_some() {
                         return Err(WeightsError::Usage(format!("the name table has {} twice", rule.canonical)));
                     }
                     continue;
                 }
-                let file_name = names.into_iter().next().unwrap_or_default();
+                let file_name = names.into_iter().next().map(|(name, _)| name).unwrap_or_default();
                 if rule.presence == Presence::Required && missing.is_none() {
                     missing = Some((canonical.clone(), file_name.clone()));
                 }
@@ -152,7 +157,7 @@ impl WeightMap {
             }
             return Err(WeightsError::Usage(format!("parameter {canonical} is not in the family's name table")));
         };
-        let mut tensor = slot.transform.to_canonical(&slot.tensor, self.head_dim)?;
+        let mut tensor = slot.transform.to_canonical(&slot.tensor, self.head_dim, slot.expert)?;
         tensor.name = canonical.to_owned();
         slot.taken = true;
         Ok(Some(tensor))
@@ -193,9 +198,9 @@ fn numbers_of(pattern: &str, options: &MapOptions<'_>) -> Box<dyn Iterator<Item 
     }
 }
 
-fn spellings(canonical: &str, prefixes: &[(&str, &str)]) -> Vec<String> {
+fn spellings(canonical: &str, prefixes: &[(&str, &str)]) -> impl Iterator<Item = String> {
     let others = prefixes.iter().filter_map(|(from, to)| Some(format!("{to}{}", canonical.strip_prefix(from)?)));
-    std::iter::once(canonical.to_owned()).chain(others).collect()
+    std::iter::once(canonical.to_owned()).chain(others)
 }
 
 fn canonical_spellings(name: &str, prefixes: &[(&str, &str)]) -> Vec<String> {

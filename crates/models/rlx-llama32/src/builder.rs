@@ -1,7 +1,7 @@
 //! Config to decoder.
 
-use rlx_core::{CoreError, DecoderModel};
-use rlx_flow::{Activation, AttentionLayer, DecoderSpec, LayerSpec, Mlp, NormKind, NormSpec};
+use rlx_core::{BASE_MODEL_PREFIXES, CoreError, DecoderModel};
+use rlx_flow::{Activation, AttentionLayer, DecoderSpec, LayerSpec, Mlp, NormKind, NormPlacement, NormSpec};
 use rlx_weights::Checkpoint;
 
 use crate::{Llama32Config, weights};
@@ -11,6 +11,7 @@ pub(crate) fn load(checkpoint: &Checkpoint) -> Result<DecoderModel, CoreError> {
     Ok(DecoderModel {
         context_length: config.max_position_embeddings,
         rules: weights::rules(&config),
+        prefixes: BASE_MODEL_PREFIXES,
         spec: config.into(),
     })
 }
@@ -18,16 +19,9 @@ pub(crate) fn load(checkpoint: &Checkpoint) -> Result<DecoderModel, CoreError> {
 impl From<Llama32Config> for DecoderSpec {
     fn from(config: Llama32Config) -> DecoderSpec {
         let attention = AttentionLayer {
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            scale: 1.0 / (config.head_dim as f32).sqrt(),
             qkv_bias: config.attention_bias,
             o_bias: config.attention_bias,
-            qk_norm: false,
-            rope: Some(0),
-            window: None,
-            softcap: None,
+            ..AttentionLayer::new(config.num_attention_heads, config.num_key_value_heads, config.head_dim)
         };
         let mlp = Mlp::Gated {
             intermediate_size: config.intermediate_size,
@@ -37,9 +31,11 @@ impl From<Llama32Config> for DecoderSpec {
         DecoderSpec {
             vocab_size: config.vocab_size,
             hidden_size: config.hidden_size,
-            layers: vec![LayerSpec { attention, mlp }; config.num_hidden_layers],
+            embed_scale: None,
+            layers: vec![LayerSpec { attention, mlp, norms: NormPlacement::Pre }; config.num_hidden_layers],
             norm: NormSpec { kind: NormKind::Rms, eps: config.rms_norm_eps },
             ropes: vec![config.rope],
+            logit_softcap: None,
             tie_word_embeddings: config.tie_word_embeddings,
         }
     }

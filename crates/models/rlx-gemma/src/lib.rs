@@ -1,0 +1,32 @@
+//! Gemma 1, 2 and 3.
+//!
+//! Llama's decoder with a GELU gate, embeddings scaled by `sqrt(hidden_size)`, and norms that multiply by `1 + weight`
+//! (Gemma team 2024). Gemma 2 normalises what each block gives as well as what it takes, caps attention scores and logits,
+//! and lets every other layer see a sliding window only (Gemma team 2024b). Gemma 3 drops the caps for norms on queries and
+//! keys, and has five windowed layers, which turn by a RoPE of their own, to each that sees everything (Gemma team 2025).
+
+mod builder;
+mod config;
+mod gguf;
+mod weights;
+
+pub use config::{GemmaConfig, Generation};
+
+use rlx_core::{DecoderFamily, Family, Runner};
+
+/// The family.
+#[derive(Clone, Copy, Debug)]
+pub struct Gemma;
+
+impl DecoderFamily for Gemma {
+    const FAMILY: Family = Family {
+        name: "gemma",
+        about: "Gemma 1, 2 and 3",
+        gguf_architectures: &["gemma3", "gemma2", "gemma"],
+        hf_model_types: &["gemma3_text", "gemma3", "gemma2", "gemma"],
+        load: builder::load,
+    };
+}
+
+/// Runs Gemma models: `GemmaRunner::builder().weights("model.gguf").build()?`.
+pub type GemmaRunner = Runner<Gemma>;

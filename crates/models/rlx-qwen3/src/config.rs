@@ -1,0 +1,139 @@
+//! Sizes and switches of a Qwen model, from `config.json` or GGUF metadata.
+
+use rlx_core::{CoreError, DecoderSizes, HfConfig, rope_from_gguf, rope_from_hf, sliding_layers};
+use rlx_flow::{RopeScaling, RopeSpec};
+use rlx_weights::Checkpoint;
+
+/// A Qwen model's config; fields are named as in `config.json`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Qwen3Config {
+    /// Sizes.
+    pub sizes: DecoderSizes,
+    /// Rotary positions.
+    pub rope: RopeSpec,
+    /// Norms of each query and key head: Qwen3.
+    pub qk_norm: bool,
+    /// Biases on q, k and v: Qwen2.
+    pub qkv_bias: bool,
+    /// Bias on o.
+    pub o_bias: bool,
+    /// The sliding window of each layer; none sees everything.
+    pub windows: Vec<Option<usize>>,
+}
+
+impl Qwen3Config {
+    /// The config of a checkpoint, in whichever form it has one.
+    ///
+    /// # Errors
+    /// If it has none, or a field is missing or out of range.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Qwen3Config, CoreError> {
+        let config = if checkpoint.gguf().is_some() {
+            Qwen3Config::from_gguf(checkpoint)?
+        } else {
+            let json = checkpoint.config().ok_or_else(|| CoreError::Config("there is no config.json".into()))?;
+            Qwen3Config::from_hf(json)?
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Reads `config.json`, in the spelling of published checkpoints or of transformers 5.
+    ///
+    /// # Errors
+    /// If a field is missing, of the wrong type or out of range.
+    pub fn from_hf(json: &serde_json::Value) -> Result<Qwen3Config, CoreError> {
+        let config = HfConfig::new(json);
+        if let Some(act) = config.str("hidden_act")?.filter(|&act| act != "silu") {
+            return Err(CoreError::Config(format!("hidden_act `{act}` is not a Qwen's (silu)")));
+        }
+        let sizes = DecoderSizes::from_hf(&config)?;
+        sizes.validate()?;
+        let qwen2 = config.str("model_type")?.is_some_and(|kind| kind.starts_with("qwen2"));
+        let attention_bias = !qwen2 && config.bool("attention_bias")?.unwrap_or(false);
+        Ok(Qwen3Config {
+            rope: rope_from_hf(&config, sizes.head_dim)?,
+            qk_norm: !qwen2,
+            qkv_bias: qwen2 || attention_bias,
+            o_bias: attention_bias,
+            windows: windows_from_hf(&config, sizes.num_hidden_layers)?,
+            sizes,
+        })
+    }
+
+    /// Reads the metadata of a GGUF file of architecture `qwen2` or `qwen3`. Norms and biases are seen from its tensors.
+    ///
+    /// # Errors
+    /// If a key is missing, of the wrong type or out of range.
+    pub fn from_gguf(checkpoint: &Checkpoint) -> Result<Qwen3Config, CoreError> {
+        let sizes = DecoderSizes::from_gguf(checkpoint)?;
+        sizes.validate()?;
+        let has = |name: &str| checkpoint.tensor(name).is_some();
+        Ok(Qwen3Config {
+            rope: rope_from_gguf(checkpoint, sizes.head_dim)?,
+            // Qwen3's norms are required: a file without them is damaged, not a Qwen2.
+            qk_norm: checkpoint.architecture().is_some_and(|name| name.starts_with("qwen3")),
+            qkv_bias: has("blk.0.attn_q.bias"),
+            o_bias: has("blk.0.attn_output.bias"),
+            windows: vec![None; sizes.num_hidden_layers],
+            sizes,
+        })
+    }
+
+    /// Checks that sizes are in range and fit together.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub fn validate(&self) -> Result<(), CoreError> {
+        self.sizes.validate()?;
+        if self.windows.len() != self.sizes.num_hidden_layers {
+            let (found, layers) = (self.windows.len(), self.sizes.num_hidden_layers);
+            return Err(CoreError::Config(format!("{found} sliding windows for {layers} layers")));
+        }
+        if self.windows.contains(&Some(0)) {
+            return Err(CoreError::Config("a sliding window of 0 tokens".into()));
+        }
+        if self.rope.inv_freq.len() * 2 > self.sizes.head_dim {
+            return Err(CoreError::Config(format!("RoPE turns more than a head of {}", self.sizes.head_dim)));
+        }
+        Ok(())
+    }
+
+    /// A Qwen3 small enough for tests.
+    ///
+    /// # Errors
+    /// Never for these sizes.
+    pub fn tiny() -> Result<Qwen3Config, CoreError> {
+        Ok(Qwen3Config {
+            sizes: DecoderSizes {
+                vocab_size: 71,
+                hidden_size: 40,
+                intermediate_size: 84,
+                num_hidden_layers: 3,
+                num_attention_heads: 6,
+                num_key_value_heads: 3,
+                head_dim: 12,
+                rms_norm_eps: 1e-6,
+                max_position_embeddings: 256,
+                tie_word_embeddings: true,
+            },
+            rope: RopeSpec::new(1e6, 12, &RopeScaling::None)?,
+            qk_norm: true,
+            qkv_bias: false,
+            o_bias: false,
+            windows: vec![None; 3],
+        })
+    }
+}
+
+/// The window of each layer: named per layer by transformers 5, or from `max_window_layers` on.
+fn windows_from_hf(config: &HfConfig<'_>, layers: usize) -> Result<Vec<Option<usize>>, CoreError> {
+    let used = config.bool("use_sliding_window")?.unwrap_or(false);
+    let Some(window) = config.usize("sliding_window")?.filter(|_| used) else {
+        return Ok(vec![None; layers]);
+    };
+    if let Some(sliding) = sliding_layers(config, layers)? {
+        return Ok(sliding.into_iter().map(|sliding| sliding.then_some(window)).collect());
+    }
+    let first = config.usize("max_window_layers")?.unwrap_or(28);
+    Ok((0..layers).map(|layer| (layer >= first).then_some(window)).collect())
+}
