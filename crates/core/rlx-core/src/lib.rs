@@ -9,17 +9,21 @@ mod error;
 pub mod fetch;
 mod forward;
 mod generate;
+pub mod parity;
 mod perplexity;
 mod registry;
 mod rope;
 mod runner;
 mod sizes;
 mod tensors;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod vocabulary;
 
 pub use causal_lm::{CausalLm, LoadOptions, ModelInfo};
 pub use config::HfConfig;
 pub use error::CoreError;
+pub use forward::{ForwardOptions, forward};
 pub use generate::{Event, GenerateOptions, Generation, StopReason};
 pub use perplexity::Perplexity;
 pub use registry::{BASE_MODEL_PREFIXES, DecoderModel, Families, Family};
