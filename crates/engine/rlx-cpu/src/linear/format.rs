@@ -24,7 +24,6 @@
 
 use rlx_ir::DType;
 use rlx_quant::codebooks::KVALUES_IQ4NL;
-use rlx_quant::{BlockScales, blocks};
 
 /// Rows of a panel.
 pub(crate) const PANEL: usize = 16;
@@ -32,13 +31,6 @@ pub(crate) const PANEL: usize = 16;
 pub(crate) const GROUP: usize = 32;
 /// Groups of a full block.
 pub(crate) const BLOCK_GROUPS: usize = 8;
-
-/// The integers of a block of the file, as [`rlx_quant::unpack_ints`] gives them, in arrays that fit every type.
-pub(crate) struct Ints {
-    pub(crate) q: [u8; BLOCK_GROUPS * GROUP],
-    pub(crate) scale: [i8; 2 * BLOCK_GROUPS],
-    pub(crate) min: [u8; 2 * BLOCK_GROUPS],
-}
 
 /// A quantised type in the packed layout; see the module's documentation.
 pub(crate) trait Format: Copy + 'static {
@@ -75,9 +67,6 @@ pub(crate) trait Format: Copy + 'static {
     /// Bytes of the header before the groups' scales.
     const SUPER_BYTES: usize = if Self::SUPER { 2 * PANEL * if Self::MIN_SIGN != 0 { 2 } else { 1 } } else { 0 };
 
-    /// The integers of one block of the file.
-    fn unpack(block: &[u8], ints: &mut Ints) -> BlockScales;
-
     /// Bytes of the scales of a block of `groups` groups.
     #[inline(always)]
     fn header_bytes(groups: usize) -> usize {
@@ -100,7 +89,7 @@ pub(crate) trait Format: Copy + 'static {
 }
 
 macro_rules! formats {
-    ($($name:ident: $ints:ident { $($body:tt)* })*) => {
+    ($($name:ident { $($body:tt)* })*) => {
         $(
             #[derive(Clone, Copy)]
             #[allow(non_camel_case_types)]
@@ -108,36 +97,25 @@ macro_rules! formats {
             impl Format for $name {
                 const DTYPE: DType = DType::$name;
                 $($body)*
-
-                #[inline(always)]
-                fn unpack(block: &[u8], ints: &mut Ints) -> BlockScales {
-                    const SIZES: &str = "the sizes of the block type";
-                    blocks::$ints(
-                        block.try_into().expect(SIZES),
-                        ints.q.first_chunk_mut().expect(SIZES),
-                        ints.scale.first_chunk_mut().expect(SIZES),
-                        ints.min.first_chunk_mut().expect(SIZES),
-                    )
-                }
             }
         )*
     };
 }
 
 formats! {
-    Q4_0: q4_0_ints { const BITS: usize = 4; const SUPER: bool = false; }
-    Q4_1: q4_1_ints { const BITS: usize = 4; const SUPER: bool = false; }
-    Q5_0: q5_0_ints { const BITS: usize = 5; const SUPER: bool = false; }
-    Q5_1: q5_1_ints { const BITS: usize = 5; const SUPER: bool = false; }
-    Q8_0: q8_0_ints { const BITS: usize = 8; const SUPER: bool = false; }
-    IQ4_NL: iq4_nl_ints { const BITS: usize = 4; const SUPER: bool = false; const CODES: bool = true; }
-    Q2_K: q2_k_ints { const BITS: usize = 2; const SUPER: bool = true; const NIBBLE_SCALES: bool = true; }
-    Q3_K: q3_k_ints { const BITS: usize = 3; const SUPER: bool = true; }
-    Q4_K: q4_k_ints { const BITS: usize = 4; const SUPER: bool = true; }
-    Q5_K: q5_k_ints { const BITS: usize = 5; const SUPER: bool = true; }
-    Q6_K: q6_k_ints { const BITS: usize = 6; const SUPER: bool = true; }
-    IQ4_XS: iq4_xs_ints { const BITS: usize = 4; const SUPER: bool = true; const CODES: bool = true; }
-    TQ2_0: tq2_0_ints { const BITS: usize = 2; const SUPER: bool = true; const SUBSCALES: bool = false; }
+    Q4_0 { const BITS: usize = 4; const SUPER: bool = false; }
+    Q4_1 { const BITS: usize = 4; const SUPER: bool = false; }
+    Q5_0 { const BITS: usize = 5; const SUPER: bool = false; }
+    Q5_1 { const BITS: usize = 5; const SUPER: bool = false; }
+    Q8_0 { const BITS: usize = 8; const SUPER: bool = false; }
+    IQ4_NL { const BITS: usize = 4; const SUPER: bool = false; const CODES: bool = true; }
+    Q2_K { const BITS: usize = 2; const SUPER: bool = true; const NIBBLE_SCALES: bool = true; }
+    Q3_K { const BITS: usize = 3; const SUPER: bool = true; }
+    Q4_K { const BITS: usize = 4; const SUPER: bool = true; }
+    Q5_K { const BITS: usize = 5; const SUPER: bool = true; }
+    Q6_K { const BITS: usize = 6; const SUPER: bool = true; }
+    IQ4_XS { const BITS: usize = 4; const SUPER: bool = true; const CODES: bool = true; }
+    TQ2_0 { const BITS: usize = 2; const SUPER: bool = true; const SUBSCALES: bool = false; }
 }
 
 /// Evaluates the body with the type alias `F` bound to the format of a dtype, or the fallback if it has none.

@@ -13,6 +13,9 @@
 //! | F16, BF16 | f32 FMA | bf16 tiles | f32 FMA |
 //! | F32 | f32 FMA | f32 FMA (`Precision::Bf16`: bf16 tiles) | f32 FMA |
 
+// Other architectures run the scalar kernels and never walk tiles.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports, unused_macros, unused_variables))]
+
 mod finish;
 mod format;
 mod items;

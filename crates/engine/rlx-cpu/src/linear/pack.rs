@@ -3,8 +3,9 @@
 use half::{bf16, f16};
 use rlx_ir::DType;
 use rlx_mem::AlignedBuf;
+use rlx_quant::BlockScales;
 
-use super::format::{BLOCK_GROUPS, Format, GROUP, Ints, PANEL, quad, scale_min, with_format};
+use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, quad, scale_min, with_format};
 use crate::{Isa, SharedSlice, ThreadPool};
 
 /// Why a weight matrix cannot be packed.
@@ -294,126 +295,160 @@ fn pack_columns<const N: usize>(src: &[u8], row_bytes: usize, dst: &mut [u8]) {
 
 #[inline(always)]
 fn pack_quants<F: Format>(src: &[u8], row_bytes: usize, cols: usize, dst: &mut [u8]) {
-    let (len, bytes) = (F::DTYPE.block_len(), F::DTYPE.block_bytes());
-    let per_block = len / GROUP;
-    let mut lines = [[[0u32; PANEL]; 8]; BLOCK_GROUPS];
-    let mut ints = Ints { q: [0; 256], scale: [0; 16], min: [0; 16] };
-    let mut at = 0;
+    let bytes = F::DTYPE.block_bytes();
+    let per_block = F::DTYPE.block_len() / GROUP;
+    let mut ints = Ints::default();
+    let mut rest = dst;
     let mut file_block = 0;
     let mut left = cols / GROUP;
     while left > 0 {
         let groups = left.min(BLOCK_GROUPS);
-        let header = F::header_bytes(groups);
+        let (block, after) = rest.split_at_mut(F::block_bytes(groups));
+        let (header, quants) = block.split_at_mut(F::header_bytes(groups));
         for first in (0..groups).step_by(per_block) {
             for (r, row) in src.chunks_exact(row_bytes).enumerate() {
                 let block = &row[file_block * bytes..(file_block + 1) * bytes];
-                unpack_block::<F>(block, first, r, &mut ints, &mut lines, &mut dst[at..at + header]);
+                ints.read::<F>(block);
+                put_scales::<F>(&ints, first, r, header);
+                for g in 0..per_block {
+                    let group = &mut quants[(first + g) * F::QUANT_BYTES..][..F::QUANT_BYTES];
+                    let words = if F::SUPER && !F::CODES {
+                        stored_words::<F>(&ints.q.as_chunks::<GROUP>().0[g])
+                    } else {
+                        copied_words::<F>(block, g)
+                    };
+                    for (line, word) in group.as_chunks_mut::<64>().0.iter_mut().zip(words) {
+                        line[4 * r..4 * r + 4].copy_from_slice(&word.to_le_bytes());
+                    }
+                }
             }
             file_block += 1;
         }
-        for g in 0..groups {
-            let quants = at + header + g * F::QUANT_BYTES;
-            store_lines::<F>(&lines[g], &mut dst[quants..quants + F::QUANT_BYTES]);
-        }
-        at += F::block_bytes(groups);
+        rest = after;
         left -= groups;
     }
 }
 
-/// Spreads one block of the file, row `r`, over the lines of the groups from `first` on, and its scales over the header.
+/// The integers of a block of the file, in arrays that fit every type.
+struct Ints {
+    scales: BlockScales,
+    /// Filled where the quants need rearranging.
+    q: [u8; BLOCK_GROUPS * GROUP],
+    scale: [i8; 2 * BLOCK_GROUPS],
+    min: [u8; 2 * BLOCK_GROUPS],
+}
+
+impl Default for Ints {
+    fn default() -> Ints {
+        Ints { scales: BlockScales::default(), q: [0; 256], scale: [0; 16], min: [0; 16] }
+    }
+}
+
+impl Ints {
+    #[inline(always)]
+    fn read<F: Format>(&mut self, block: &[u8]) {
+        let word = |at: usize| u16::from_le_bytes([block[at], block[at + 1]]);
+        if F::SUPER && !F::CODES {
+            let scales = BLOCK_GROUPS * F::SCALES;
+            let (scale, min) = (&mut self.scale[..scales], &mut self.min[..scales]);
+            self.scales = rlx_quant::unpack_ints(F::DTYPE, block, &mut self.q, scale, min)
+                .expect("every format has the integer view");
+            return;
+        }
+        self.scales = BlockScales { d: word(0), dmin: if F::MIN_SIGN != 0 { word(2) } else { 0 } };
+        if F::SUPER {
+            let low = block[4..8].first_chunk().expect("four bytes");
+            self.scale[..BLOCK_GROUPS].copy_from_slice(&rlx_quant::blocks::iq4_xs_scales(word(2), low));
+        }
+    }
+}
+
+/// The stored words of a row's group `g` (as [`stored_words`]) of the types whose files hold them as they are: nibbles of columns
+/// 16 apart in a byte, or whole bytes.
 #[inline(always)]
-fn unpack_block<F: Format>(
-    block: &[u8],
-    first: usize,
-    r: usize,
-    ints: &mut Ints,
-    lines: &mut [[[u32; PANEL]; 8]; BLOCK_GROUPS],
-    header: &mut [u8],
-) {
-    let len = F::DTYPE.block_len();
-    let groups = len / GROUP;
-    let found = F::unpack(block, ints);
-    let Ints { q, scale, min } = ints;
-    if F::CODES {
-        rlx_quant::unpack_codes(F::DTYPE, block, &mut q[..len]).expect("the format is a code");
-    }
-    for g in 0..groups {
-        for j in 0..8 {
-            let at = g * GROUP + 4 * j;
-            lines[first + g][j][r] = u32::from_le_bytes([q[at], q[at + 1], q[at + 2], q[at + 3]]);
+fn copied_words<F: Format>(block: &[u8], g: usize) -> [u32; 8] {
+    let size = F::DTYPE.block_bytes();
+    let mut out = [0; 8];
+    let mut copy = |from: &[u8]| {
+        for (out, word) in out.iter_mut().zip(from.as_chunks::<4>().0) {
+            *out = u32::from_le_bytes(*word);
         }
+    };
+    if F::BITS == 8 {
+        copy(&block[2..size]);
+        return out.map(|word| word ^ 0x8080_8080);
     }
+    let end = if F::SUPER { 8 + 16 * (g + 1) } else { size };
+    copy(&block[end - 16..end]);
+    if F::BITS == 5 {
+        let high = u32::from_le_bytes(*block[size - 20..].first_chunk().expect("four bytes"));
+        // Four bits of columns 4j.. spread to four bytes (the product moves bit b up by 7b), as bit j of each.
+        out[4] = (0..8).fold(0, |word, j| word | (((high >> (4 * j)) & 15) * 0x0020_4081 & 0x0101_0101) << j);
+    }
+    out
+}
+
+/// Puts the scales of one block of the file, row `r`, into the header of a packed block, from group `first` on.
+#[inline(always)]
+fn put_scales<F: Format>(ints: &Ints, first: usize, r: usize, header: &mut [u8]) {
     let mut put = |at: usize, half: u16| header[at..at + 2].copy_from_slice(&half.to_le_bytes());
-    if !F::SUPER {
-        let own = first * F::GROUP_SCALE_BYTES;
-        put(own + 2 * r, found.d);
-        if F::MIN_SIGN != 0 {
-            put(own + 2 * PANEL + 2 * r, found.dmin);
-        }
-        return;
-    }
-    put(2 * r, found.d);
+    let at = if F::SUPER { 0 } else { first * F::GROUP_SCALE_BYTES };
+    put(at + 2 * r, ints.scales.d);
     if F::MIN_SIGN != 0 {
-        put(2 * PANEL + 2 * r, found.dmin);
+        put(at + 2 * PANEL + 2 * r, ints.scales.dmin);
     }
-    if !F::SUBSCALES {
+    if !F::SUPER || !F::SUBSCALES {
         return;
     }
-    for g in 0..groups {
-        let own = F::SUPER_BYTES + g * F::GROUP_SCALE_BYTES;
+    for g in 0..BLOCK_GROUPS {
+        let own = &mut header[F::SUPER_BYTES + g * F::GROUP_SCALE_BYTES..][..F::GROUP_SCALE_BYTES];
         for s in 0..F::SCALES {
-            let (scale, min) = (scale[g * F::SCALES + s], min[g * F::SCALES + s]);
+            let (scale, min) = (ints.scale[g * F::SCALES + s] as u8, ints.min[g * F::SCALES + s]);
             if F::NIBBLE_SCALES {
-                header[own + PANEL * s + r] = scale as u8 | min << 4;
+                own[PANEL * s + r] = scale | min << 4;
                 continue;
             }
-            header[own + PANEL * s + r] = scale as u8;
+            own[PANEL * s + r] = scale;
             if F::MIN_SIGN != 0 {
-                header[own + PANEL * (F::SCALES + s) + r] = min;
+                own[PANEL * (F::SCALES + s) + r] = min;
             }
         }
     }
 }
 
-/// Stores the eight lines of a group in as many bits as the format has.
+/// A row's 32 quants as the four bytes it has in each stored line of a group; the first `BITS` words are used.
 #[inline(always)]
-fn store_lines<F: Format>(lines: &[[u32; PANEL]; 8], dst: &mut [u8]) {
-    let mut put = |stored: usize, f: &dyn Fn(usize) -> u32| {
-        let mut line = [0u32; PANEL];
-        for r in 0..PANEL {
-            line[r] = f(r).to_le();
-        }
-        dst[64 * stored..64 * stored + 64].copy_from_slice(bytemuck::bytes_of(&line));
-    };
+fn stored_words<F: Format>(q: &[u8; GROUP]) -> [u32; 8] {
     const LOW4: u32 = 0x0F0F_0F0F;
     const LOW2: u32 = 0x0303_0303;
     const LOW1: u32 = 0x0101_0101;
+    let line: [u32; 8] =
+        std::array::from_fn(|j| u32::from_le_bytes([q[4 * j], q[4 * j + 1], q[4 * j + 2], q[4 * j + 3]]));
+    let bits = |shift: usize, from: usize, count: usize, mask: u32, step: usize| {
+        (0..count).fold(0, |word, j| word | ((line[from + j] >> shift) & mask) << (step * j))
+    };
+    let mut out = [0; 8];
     match F::BITS {
-        8 => {
-            for j in 0..8 {
-                put(j, &|r| lines[j][r]);
-            }
-        }
+        8 => return line,
         4..=6 => {
             for i in 0..4 {
-                put(i, &|r| (lines[i][r] & LOW4) | (lines[i + 4][r] & LOW4) << 4);
+                out[i] = (line[i] & LOW4) | (line[i + 4] & LOW4) << 4;
             }
             if F::BITS == 5 {
-                put(4, &|r| (0..8).fold(0, |word, j| word | ((lines[j][r] >> 4) & LOW1) << j));
+                out[4] = bits(4, 0, 8, LOW1, 1);
             }
             if F::BITS == 6 {
-                for h in 0..2 {
-                    put(4 + h, &|r| (0..4).fold(0, |word, j| word | ((lines[4 * h + j][r] >> 4) & LOW2) << (2 * j)));
-                }
+                out[4] = bits(4, 0, 4, LOW2, 2);
+                out[5] = bits(4, 4, 4, LOW2, 2);
             }
         }
         _ => {
-            for i in 0..2 {
-                put(i, &|r| (0..4).fold(0, |word, j| word | (lines[4 * i + j][r] & LOW2) << (2 * j)));
-            }
+            out[0] = bits(0, 0, 4, LOW2, 2);
+            out[1] = bits(0, 4, 4, LOW2, 2);
             if F::BITS == 3 {
-                put(2, &|r| (0..8).fold(0, |word, j| word | ((lines[j][r] >> 2) & LOW1) << j));
+                out[2] = bits(2, 0, 8, LOW1, 1);
             }
         }
     }
+    out
 }
