@@ -383,7 +383,7 @@ fn copied_words<F: Format>(block: &[u8], g: usize) -> [u32; 8] {
     if F::BITS == 5 {
         let high = u32::from_le_bytes(*block[size - 20..].first_chunk().expect("four bytes"));
         // Four bits of columns 4j.. spread to four bytes (the product moves bit b up by 7b), as bit j of each.
-        out[4] = (0..8).fold(0, |word, j| word | (((high >> (4 * j)) & 15) * 0x0020_4081 & 0x0101_0101) << j);
+        out[4] = (0..8).fold(0, |word, j| word | ((((high >> (4 * j)) & 15) * 0x0020_4081) & 0x0101_0101) << j);
     }
     out
 }
