@@ -66,10 +66,10 @@ impl Registry {
         self
     }
 
-    /// Adds a model family, so that `inspect`, `check`, `auto` and the like know it.
+    /// Adds a model family, so that `inspect`, `check`, `auto` and the like know it, and a runner of its name.
     pub fn register_family(&mut self, family: Family) -> &mut Self {
         self.families.register(family);
-        self
+        self.register(Runner::new(family.name, family.about, crate::run::family))
     }
 
     /// All runners in the order of registration.
@@ -131,7 +131,7 @@ where
 }
 
 fn start(runner: &Runner, program: String, args: Vec<OsString>, context: Context<'_>) -> ExitCode {
-    let context = context.for_command(program, runner.name);
+    let context = context.for_runner(program, runner.name);
     match (runner.run)(args, &context) {
         Ok(code) => code,
         Err(error) => report(&error, &context),

@@ -26,7 +26,7 @@ pub struct OutputMode {
 #[derive(Debug)]
 pub struct Context<'a> {
     program: String,
-    command: &'static str,
+    runner: &'static str,
     registry: &'a Registry,
     env: Env,
     mode: OutputMode,
@@ -38,23 +38,29 @@ impl<'a> Context<'a> {
         let given = |flag: &str| args.iter().take_while(|arg| *arg != "--").any(|arg| arg == flag);
         let json = given("--json");
         let color = !json && !env.no_color && std::io::stdout().is_terminal();
-        Context { program, command: "", registry, mode: OutputMode { json, quiet: json || given("--quiet"), color }, env }
+        Context {
+            program,
+            runner: "",
+            registry,
+            mode: OutputMode { json, quiet: json || given("--quiet"), color },
+            env,
+        }
     }
 
-    pub(crate) fn for_command(mut self, program: String, command: &'static str) -> Self {
+    pub(crate) fn for_runner(mut self, program: String, runner: &'static str) -> Self {
         self.program = program;
-        self.command = command;
+        self.runner = runner;
         self
-    }
-
-    /// Name under which the runner is registered: one function may serve several.
-    pub fn command(&self) -> &'static str {
-        self.command
     }
 
     /// The command as the user wrote it: `rlx-run inspect`.
     pub fn program(&self) -> &str {
         &self.program
+    }
+
+    /// The runner's own name, whatever alias it was called by: one function may serve several.
+    pub fn runner(&self) -> &'static str {
+        self.runner
     }
 
     /// All runners and families.

@@ -41,6 +41,7 @@ mod error;
 mod interrupt;
 mod memory;
 mod progress;
+pub mod run;
 pub mod synth;
 pub mod text;
 
@@ -51,4 +52,4 @@ pub use env::Env;
 pub use error::UsageError;
 pub use interrupt::Interrupt;
 pub use memory::{MemoryEstimate, kv_bytes_per_token};
-pub use progress::FetchProgress;
+pub use progress::{FetchProgress, PromptProgress};

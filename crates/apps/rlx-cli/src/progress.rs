@@ -1,4 +1,5 @@
-//! A fetch shown on stderr: a bar on a terminal, one line per phase elsewhere, nothing with `--quiet` or `--json`.
+//! Work shown on stderr. A fetch is a bar on a terminal, one line per phase elsewhere; a long prompt is a bar on a
+//! terminal. Nothing is shown with `--quiet` or `--json`.
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -79,5 +80,36 @@ impl Progress for FetchProgress<'_> {
 
     fn note(&mut self, text: &str) {
         self.bar.suspend(|| self.context.note(text));
+    }
+}
+
+/// Shows how much of a long prompt has run.
+#[derive(Debug)]
+pub struct PromptProgress {
+    bar: ProgressBar,
+}
+
+impl PromptProgress {
+    /// For one prompt. Nothing is drawn before the first piece of it has run.
+    pub fn new(context: &Context<'_>) -> Self {
+        let target = if context.mode().quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        PromptProgress { bar: ProgressBar::with_draw_target(None, target) }
+    }
+
+    /// `done` of `total` tokens have run.
+    pub fn advance(&mut self, done: usize, total: usize) {
+        if done >= total {
+            return self.finish();
+        }
+        if self.bar.length() != Some(total as u64) {
+            self.bar.set_style(style("reading the prompt [{bar:30}] {pos}/{len} tokens {eta}"));
+            self.bar.set_length(total as u64);
+        }
+        self.bar.set_position(done as u64);
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&mut self) {
+        self.bar.finish_and_clear();
     }
 }

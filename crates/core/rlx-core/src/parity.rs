@@ -71,9 +71,11 @@ impl ParityReport {
         for case in &self.cases {
             match &case.rows {
                 Err(error) => lines.push(format!("{}: {error}", case.name)),
-                Ok(rows) => lines.extend(rows.iter().filter_map(|row| {
-                    row.miss.as_ref().map(|miss| format!("{}: {}: {miss}", case.name, row.tensor))
-                })),
+                Ok(rows) => {
+                    lines.extend(rows.iter().filter_map(|row| {
+                        row.miss.as_ref().map(|miss| format!("{}: {}: {miss}", case.name, row.tensor))
+                    }))
+                }
             }
         }
         lines

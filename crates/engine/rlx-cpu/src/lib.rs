@@ -3,6 +3,7 @@
 pub mod attention;
 mod exec;
 mod isa;
+mod limits;
 mod linear;
 pub mod math;
 mod pool;
@@ -12,6 +13,7 @@ mod shared;
 pub use attention::{KvDType, SeqSpan};
 pub use exec::{CpuError, CpuOptions, CpuProgram, CpuState, Input, StepTimes, WeightData};
 pub use isa::{Isa, IsaError};
+pub use limits::Limits;
 pub use linear::{
     Epilogue, LinearArgs, LinearError, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
     linear, scratch_bytes,

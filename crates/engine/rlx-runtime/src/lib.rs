@@ -16,7 +16,7 @@ pub use backend::{Executable, InputData, ParamData, ParamSource, Span, State, St
 pub use device::Device;
 pub use error::RuntimeError;
 pub use options::{CompileOptions, KvType, Precision, SessionOptions};
-pub use rlx_cpu::Isa;
+pub use rlx_cpu::{Isa, Limits};
 pub use session::{Entry, Logits, SequenceId, Session};
 
 use std::sync::Arc;

@@ -64,7 +64,7 @@ impl Llama32Config {
         let num_attention_heads = config.require_usize("num_attention_heads")?;
         let head_dim = match config.usize("head_dim")? {
             Some(head_dim) => head_dim,
-            None => hidden_size.checked_div(num_attention_heads).unwrap_or(0),
+            None => derived_head_dim(hidden_size, num_attention_heads)?,
         };
         Ok(Llama32Config {
             vocab_size: config.require_usize("vocab_size")?,
@@ -97,8 +97,10 @@ impl Llama32Config {
         }
         let hidden_size = size("embedding_length")?;
         let num_attention_heads = size("attention.head_count")?;
-        let derived = hidden_size.checked_div(num_attention_heads).unwrap_or(0);
-        let head_dim = optional("attention.key_length").unwrap_or(derived);
+        let head_dim = match optional("attention.key_length") {
+            Some(head_dim) => head_dim,
+            None => derived_head_dim(hidden_size, num_attention_heads)?,
+        };
         if optional("attention.value_length").is_some_and(|width| width != head_dim) {
             return Err(CoreError::Config("keys and values of different widths are not a Llama's".into()));
         }
@@ -181,4 +183,10 @@ impl Llama32Config {
             tie_word_embeddings: false,
         })
     }
+}
+
+/// The width of a head where the config does not say it.
+fn derived_head_dim(hidden_size: usize, heads: usize) -> Result<usize, CoreError> {
+    let none = || CoreError::Config("num_attention_heads = 0 is not between 1 and 16384".into());
+    hidden_size.checked_div(heads).ok_or_else(none)
 }

@@ -38,6 +38,9 @@ pub struct SamplingArgs {
     /// Stop before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
+    /// Go on after the model has ended its answer
+    #[arg(long)]
+    pub ignore_eos: bool,
 }
 
 impl SamplingArgs {

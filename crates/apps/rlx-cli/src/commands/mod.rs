@@ -11,6 +11,7 @@ use crate::app::{Registry, Runner};
 
 /// Registers the commands of this crate.
 pub fn register_cli(registry: &mut Registry) {
+    crate::run::register(registry);
     registry
         .register(Runner::new("inspect", "Describe a checkpoint: tensors, metadata, tokenizer, memory", inspect::run))
         .register(Runner::new("check", "Tell whether a checkpoint can be run here", check::run))

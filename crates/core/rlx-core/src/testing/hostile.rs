@@ -10,8 +10,7 @@ use super::tiny::exact;
 use crate::{CausalLm, CoreError, Family};
 
 /// Fields without which, or with 0 in which, there is no model.
-const SIZES: [&str; 5] =
-    ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"];
+const SIZES: [&str; 5] = ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"];
 
 /// Every field in turn is left out or replaced by nonsense: loading either fails with one line or gives a model that runs.
 /// Sizes that are zero, absent or huge, and more or fewer key/value heads than fit, always fail.

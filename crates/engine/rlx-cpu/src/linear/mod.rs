@@ -35,6 +35,8 @@ mod tiles;
 
 use rlx_ir::Activation;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::amx::Tiles;
 pub use pack::{LinearError, PackedMatrix};
 pub use plan::{LinearShape, scratch_bytes};
 pub use run::linear;
