@@ -9,7 +9,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::f32::consts::LOG2_E;
 
-use super::kv::{F16Element, F32Element, KvDType, KvElement, Q8Element, Which};
+use super::kv::{F16Element, F32Element, KvDType, KvElement, Q8Element, RowPointers, Which};
 use super::plan::TILE_TOKENS;
 use super::run::{LOWEST, Tile};
 use crate::math::functions::{polynomial, soft_cap};
@@ -181,39 +181,37 @@ fn pack_queries(tile: &Tile<'_>, memory: &mut Memory<'_>, columns: usize, k_step
 #[target_feature(enable = "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn pack_keys<E: KvElement>(tile: &Tile<'_>, memory: &mut Memory<'_>, start: usize, n: usize, k_steps: usize) {
     let k_pad = tile.k_pad;
-    let mut done = 0;
-    while done < n {
-        let (rows, run) = tile.source.rows(tile.item.span, Which::Key, tile.item.kv_head, start + done);
-        let len = run.min(n - done);
-        for i in 0..len {
-            let token = done + i;
-            let dst = &mut memory.keys[token / 16 * k_steps * (TILE / 2) + token % 16 * 16..];
-            for step in 0..k_steps {
-                let dst = &mut dst[step * (TILE / 2)..][..16];
-                // SAFETY: the row has k_pad elements, a multiple of 16; dst has 16 words.
-                unsafe {
-                    let (row, scales, at) = (rows.row(i), rows.row_scales(i), step * STEP);
-                    let low = E::load::<Avx512>(row, scales, at);
-                    let high = if at + 16 < k_pad { E::load(row, scales, at + 16) } else { Avx512::zero() };
-                    _mm512_storeu_si512(dst.as_mut_ptr().cast(), join(low, high));
-                }
+    let keys = pointers(tile, Which::Key, start, n);
+    let values = pointers(tile, Which::Value, start, n);
+    for token in 0..n {
+        let (row, scales) = (keys.rows[token], keys.scales[token]);
+        let dst = &mut memory.keys[token / 16 * k_steps * (TILE / 2) + token % 16 * 16..];
+        for step in 0..k_steps {
+            let dst = &mut dst[step * (TILE / 2)..][..16];
+            // SAFETY: the row has k_pad elements, a multiple of 16; dst has 16 words.
+            unsafe {
+                let at = step * STEP;
+                let low = E::load::<Avx512>(row, scales, at);
+                let high = if at + 16 < k_pad { E::load(row, scales, at + 16) } else { Avx512::zero() };
+                _mm512_storeu_si512(dst.as_mut_ptr().cast(), join(low, high));
             }
+            // The values are wanted next; a step of them is a line of f16.
+            Avx512::prefetch(values.rows[token].wrapping_add(step * 64));
         }
-        done += len;
     }
+}
+
+fn pointers(tile: &Tile<'_>, which: Which, start: usize, n: usize) -> RowPointers<TILE_TOKENS> {
+    RowPointers::new(tile.source, tile.item.span, which, tile.item.kv_head, start, n)
 }
 
 #[target_feature(enable = "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn pack_values<E: KvElement>(tile: &Tile<'_>, memory: &mut Memory<'_>, start: usize, n: usize) {
-    let (span, head) = (tile.item.span, tile.item.kv_head);
     let blocks = tile.v_pad / 16;
+    let values = pointers(tile, Which::Value, start, n);
     for pair in 0..n.next_multiple_of(STEP) / 2 {
-        let row = |t: usize| {
-            let (rows, _) = tile.source.rows(span, Which::Value, head, start + t);
-            (rows.row(0), rows.row_scales(0))
-        };
-        let low = (2 * pair < n).then(|| row(2 * pair));
-        let high = (2 * pair + 1 < n).then(|| row(2 * pair + 1));
+        let row = |t: usize| (t < n).then(|| (values.rows[t], values.scales[t]));
+        let (low, high) = (row(2 * pair), row(2 * pair + 1));
         let at = (pair / 16) * (TILE / 2) + pair % 16 * 16;
         for block in 0..blocks {
             let dst = &mut memory.values[block * TILE_TOKENS / STEP * (TILE / 2) + at..][..16];

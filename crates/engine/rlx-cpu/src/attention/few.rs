@@ -12,8 +12,8 @@ use crate::math::simd::{Simd, simd_dispatch};
 /// Scores of one row: sums are written four at a time, so up to three are written beyond the last.
 pub(super) const SCORE_STRIDE: usize = FEW_TOKENS + 16;
 
-/// Keys, or values, between two rounds of the softmax: both together stay in the first-level cache.
-const CHUNK_BYTES: usize = 16 << 10;
+/// Keys, or values, between two rounds of the softmax: these and those fetched meanwhile stay in the second-level cache.
+const CHUNK_BYTES: usize = 32 << 10;
 
 simd_dispatch! {
     /// Takes the tile through its context. Outputs are not yet divided by their sums.
@@ -147,28 +147,62 @@ unsafe fn all_scores<V: Simd, E: KvElement>(
     ahead: Option<KvRows>,
     scores: *mut f32,
 ) {
-    let mut r = 0;
+    let (mut r, mut turn) = (0, 0);
+    let turns = passes::<V>(rows);
     // SAFETY: each call takes rows r.. that are below `rows`.
     unsafe {
-        let at = |r: usize| (q.add(r * k_pad), scores.add(r * SCORE_STRIDE));
-        while V::LANES == 16 && r + 4 <= rows {
-            let (q, scores) = at(r);
-            some_scores::<V, E, 4>(q, k_pad, keys, len, ahead.filter(|_| r == 0), scores);
-            r += 4;
-        }
-        while r + 2 <= rows {
-            let (q, scores) = at(r);
-            some_scores::<V, E, 2>(q, k_pad, keys, len, ahead.filter(|_| r == 0), scores);
-            r += 2;
-        }
-        if r < rows {
-            let (q, scores) = at(r);
-            some_scores::<V, E, 1>(q, k_pad, keys, len, ahead.filter(|_| r == 0), scores);
+        while r < rows {
+            let (q, scores) = (q.add(r * k_pad), scores.add(r * SCORE_STRIDE));
+            let ahead = ahead.map(|rows| Ahead { rows, next: turn, turns });
+            turn += 1;
+            r += match pass_rows::<V>(rows - r) {
+                4 => some_scores::<V, E, 4>(q, k_pad, keys, len, ahead, scores),
+                3 => some_scores::<V, E, 3>(q, k_pad, keys, len, ahead, scores),
+                2 => some_scores::<V, E, 2>(q, k_pad, keys, len, ahead, scores),
+                _ => some_scores::<V, E, 1>(q, k_pad, keys, len, ahead, scores),
+            };
         }
     }
 }
 
-/// Scores of `R` rows with four keys at a time.
+/// Rows taken together when `left` are left: as many as there are registers for their sums.
+#[inline(always)]
+fn pass_rows<V: Simd>(left: usize) -> usize {
+    left.min(if V::LANES == 16 { 4 } else { 2 })
+}
+
+/// How often keys and values are gone through for all rows.
+#[inline(always)]
+fn passes<V: Simd>(rows: usize) -> usize {
+    rows.div_ceil(pass_rows::<V>(rows))
+}
+
+/// Rows to fetch ahead: each of several passes over the same tokens fetches its part, so that none leaves the memory idle.
+#[derive(Clone, Copy)]
+struct Ahead {
+    rows: KvRows,
+    next: usize,
+    turns: usize,
+}
+
+impl Ahead {
+    /// The part of one of `count` passes over what is left to this one.
+    #[inline(always)]
+    fn part(self, index: usize, count: usize) -> Ahead {
+        Ahead { rows: self.rows, next: self.next * count + index, turns: self.turns * count }
+    }
+
+    /// Called with rising `i`, fetches those rows whose turn it is.
+    #[inline(always)]
+    fn fetch<V: Simd>(&mut self, i: usize) {
+        if i == self.next {
+            self.rows.prefetch::<V>(i);
+            self.next += self.turns;
+        }
+    }
+}
+
+/// Scores of `R` rows with four keys at a time; gives `R`.
 ///
 /// # Safety
 /// As for [`all_scores`], for `R` rows.
@@ -178,12 +212,12 @@ unsafe fn some_scores<V: Simd, E: KvElement, const R: usize>(
     k_pad: usize,
     keys: KvRows,
     len: usize,
-    ahead: Option<KvRows>,
+    mut ahead: Option<Ahead>,
     scores: *mut f32,
-) {
+) -> usize {
     for t in (0..len).step_by(4) {
-        if let Some(ahead) = ahead {
-            (t..len.min(t + 4)).for_each(|t| ahead.prefetch::<V>(t));
+        if let Some(ahead) = &mut ahead {
+            (t..len.min(t + 4)).for_each(|t| ahead.fetch::<V>(t));
         }
         let mut sums = [[V::zero(); 4]; R];
         // Beyond the last key its row is read again, and the sums are overwritten or never read.
@@ -214,6 +248,7 @@ unsafe fn some_scores<V: Simd, E: KvElement, const R: usize>(
             unsafe { V::store_sums(sums, scores.add(r * SCORE_STRIDE + t)) }
         }
     }
+    R
 }
 
 /// Adds the values, weighted, to the outputs of every row.
@@ -231,28 +266,25 @@ unsafe fn all_sums<V: Simd, E: KvElement>(
     o: *mut f32,
     v_pad: usize,
 ) {
-    let mut r = 0;
+    let (mut r, mut turn) = (0, 0);
+    let turns = passes::<V>(rows);
     // SAFETY: each call takes rows r.. that are below `rows`.
     unsafe {
-        let at = |r: usize| (weights.add(r * SCORE_STRIDE), o.add(r * v_pad));
-        while V::LANES == 16 && r + 4 <= rows {
-            let (weights, o) = at(r);
-            some_sums::<V, E, 4>(weights, values, len, ahead.filter(|_| r == 0), o, v_pad);
-            r += 4;
-        }
-        while r + 2 <= rows {
-            let (weights, o) = at(r);
-            some_sums::<V, E, 2>(weights, values, len, ahead.filter(|_| r == 0), o, v_pad);
-            r += 2;
-        }
-        if r < rows {
-            let (weights, o) = at(r);
-            some_sums::<V, E, 1>(weights, values, len, ahead.filter(|_| r == 0), o, v_pad);
+        while r < rows {
+            let (weights, o) = (weights.add(r * SCORE_STRIDE), o.add(r * v_pad));
+            let ahead = ahead.map(|rows| Ahead { rows, next: turn, turns });
+            turn += 1;
+            r += match pass_rows::<V>(rows - r) {
+                4 => some_sums::<V, E, 4>(weights, values, len, ahead, o, v_pad),
+                3 => some_sums::<V, E, 3>(weights, values, len, ahead, o, v_pad),
+                2 => some_sums::<V, E, 2>(weights, values, len, ahead, o, v_pad),
+                _ => some_sums::<V, E, 1>(weights, values, len, ahead, o, v_pad),
+            };
         }
     }
 }
 
-/// The sums of `R` rows: as many registers of a value at a time as there is room for.
+/// The sums of `R` rows: as many registers of a value at a time as there is room for; gives `R`.
 ///
 /// # Safety
 /// As for [`all_sums`], for `R` rows.
@@ -261,11 +293,11 @@ unsafe fn some_sums<V: Simd, E: KvElement, const R: usize>(
     weights: *const f32,
     values: KvRows,
     len: usize,
-    ahead: Option<KvRows>,
+    ahead: Option<Ahead>,
     o: *mut f32,
     v_pad: usize,
-) {
-    let mut i = 0;
+) -> usize {
+    let (mut i, mut pass) = (0, 0);
     let at_once = if V::LANES == 16 {
         if R <= 2 { 8 } else { 4 }
     } else if R == 1 {
@@ -273,23 +305,28 @@ unsafe fn some_sums<V: Simd, E: KvElement, const R: usize>(
     } else {
         4
     };
-    // SAFETY: each call takes elements i.. that are below v_pad.
-    unsafe {
-        while at_once == 8 && i + 8 * V::LANES <= v_pad {
-            column_sums::<V, E, R, 8>(weights, values, len, ahead.filter(|_| i == 0), o, v_pad, i);
-            i += 8 * V::LANES;
-        }
-        while i + 4 * V::LANES <= v_pad {
-            column_sums::<V, E, R, 4>(weights, values, len, ahead.filter(|_| i == 0), o, v_pad, i);
-            i += 4 * V::LANES;
-        }
-        while i < v_pad {
-            column_sums::<V, E, R, 1>(weights, values, len, ahead.filter(|_| i == 0), o, v_pad, i);
-            i += V::LANES;
-        }
+    let passes = v_pad.div_ceil(at_once * V::LANES);
+    while i < v_pad {
+        let ahead = ahead.filter(|_| pass < passes).map(|ahead| ahead.part(pass, passes));
+        pass += 1;
+        let left = (v_pad - i) / V::LANES;
+        // SAFETY: each call takes elements i.. that are below v_pad.
+        i += V::LANES
+            * unsafe {
+                if at_once == 8 && left >= 8 {
+                    column_sums::<V, E, R, 8>(weights, values, len, ahead, o, v_pad, i)
+                } else if left >= 4 {
+                    column_sums::<V, E, R, 4>(weights, values, len, ahead, o, v_pad, i)
+                } else {
+                    column_sums::<V, E, R, 1>(weights, values, len, ahead, o, v_pad, i)
+                }
+            };
     }
+    R
 }
 
+/// Elements `i..i + C * LANES` of `R` rows; gives `C`.
+///
 /// # Safety
 /// As for [`all_sums`], for `R` rows and elements `i..i + C * LANES`.
 #[inline(always)]
@@ -297,11 +334,11 @@ unsafe fn column_sums<V: Simd, E: KvElement, const R: usize, const C: usize>(
     weights: *const f32,
     values: KvRows,
     len: usize,
-    ahead: Option<KvRows>,
+    mut ahead: Option<Ahead>,
     o: *mut f32,
     v_pad: usize,
     i: usize,
-) {
+) -> usize {
     let mut sums = [[V::zero(); C]; R];
     // SAFETY: all rows have v_pad elements, of which i..i + C * LANES are taken.
     unsafe {
@@ -311,8 +348,8 @@ unsafe fn column_sums<V: Simd, E: KvElement, const R: usize, const C: usize>(
             }
         }
         for t in 0..len {
-            if let Some(ahead) = ahead {
-                ahead.prefetch::<V>(t);
+            if let Some(ahead) = &mut ahead {
+                ahead.fetch::<V>(t);
             }
             let (row, scales) = (values.row(t), values.row_scales(t));
             let mut weight = [V::zero(); R];
@@ -332,4 +369,5 @@ unsafe fn column_sums<V: Simd, E: KvElement, const R: usize, const C: usize>(
             }
         }
     }
+    C
 }

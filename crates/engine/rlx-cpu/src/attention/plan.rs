@@ -200,7 +200,8 @@ impl<'a> Items<'a> {
         Items { plan, args, span: 0, base: 0 }
     }
 
-    /// Item `index`. In a span the last tiles, which see most, come first; then heads, then parts.
+    /// Item `index`. The tiles of a head come one after the other, so that its keys and values stay in the caches; the last, which
+    /// see most, first.
     pub(super) fn get(&mut self, index: usize) -> Option<Item<'a>> {
         loop {
             let span = self.args.spans.get(self.span)?;
@@ -213,8 +214,8 @@ impl<'a> Items<'a> {
             let parts = self.plan.parts(self.args, span);
             let all_rows = span.len * self.args.group();
             let (local, part) = ((index - self.base) / parts, (index - self.base) % parts);
-            let (tile, kv_head) =
-                (tiles(all_rows, self.plan.row_limit) - 1 - local / self.args.kv_heads, local % self.args.kv_heads);
+            let count = tiles(all_rows, self.plan.row_limit);
+            let (tile, kv_head) = (count - 1 - local % count, local / count);
             let per_tile = tile_rows(all_rows, self.plan.row_limit);
             let first_row = (tile * per_tile).min(all_rows);
             let rows = per_tile.min(all_rows - first_row);

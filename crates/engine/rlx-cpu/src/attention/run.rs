@@ -11,10 +11,14 @@ use super::many::many;
 use super::plan::{Item, Items, Kernel, Places, Plan};
 use super::prepare::{prepare_head, store};
 use super::{AttentionArgs, SeqSpan};
+use crate::math::simd::prefetch;
 use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
 
 /// Where maxima start: below every score, and far enough from -inf for differences to exist.
 pub(super) const LOWEST: f32 = -1e30;
+
+/// How many query rows are fetched ahead: they lie far apart.
+const QUERIES_AHEAD: usize = 8;
 
 /// One item in work on one thread.
 pub(super) struct Tile<'a> {
@@ -191,10 +195,16 @@ fn run_item(
     // Scores are kept in units of log2, unless they are to be capped first.
     let factor = if args.softcap.is_some() { args.scale } else { args.scale * LOG2_E };
     let group = args.group();
-    for r in 0..item.rows {
+    let query = |r: usize| {
         let row = item.span.start + (item.first_row + r) / group;
         let head = item.kv_head * group + (item.first_row + r) % group;
-        let src = &args.q.row(row, args.heads * args.head_dim)[head * args.head_dim..][..args.head_dim];
+        (row, &args.q.row(row, args.heads * args.head_dim)[head * args.head_dim..][..args.head_dim])
+    };
+    for r in 0..item.rows {
+        if r + QUERIES_AHEAD < item.rows {
+            prefetch(query(r + QUERIES_AHEAD).1);
+        }
+        let (row, src) = query(r);
         prepare_head(isa, src, args.q_norm, args.rope, row, factor, &mut q[r * plan.k_pad..][..plan.k_pad]);
     }
     let context = item.context(plan, args);

@@ -176,6 +176,6 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(p: *const u8) {
         // SAFETY: prefetching has no effect but on speed, at any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }
