@@ -16,7 +16,7 @@ use crate::text::bytes;
 
 /// Write a GGUF file with the shape of a published model and random weights, for benchmarks and tests. llama.cpp loads
 /// it too: metadata, mix of tensor types and vocabulary size are those of a converted model; the vocabulary itself is a
-/// dummy. Weights are normal, scaled so that activations stay of order one; each row is put together from 4096 random
+/// dummy. Weights are normal, scaled so that activations stay of order one; each row is put together from random
 /// chunks of 256, quantised as ggml's reference quantiser does it. The same shape and seed give the same model in
 /// every type.
 #[derive(Debug, Parser)]
@@ -78,7 +78,12 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
         }))?;
     } else {
         let types: Vec<String> = summary.types.iter().map(|(dtype, count)| format!("{dtype} {count}")).collect();
-        ctx.note(&format!("{}, {} parameters; tensors: {}", bytes(summary.bytes), summary.parameters, types.join(", ")));
+        ctx.note(&format!(
+            "{}, {} parameters; tensors: {}",
+            bytes(summary.bytes),
+            summary.parameters,
+            types.join(", ")
+        ));
         ctx.print(&format!("{}\n", args.out.display()))?;
     }
     Ok(ExitCode::SUCCESS)

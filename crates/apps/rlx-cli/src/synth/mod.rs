@@ -5,7 +5,7 @@
 //! bounded: a file is written a few rows at a time.
 //!
 //! Weights are normal with the standard deviation `1 / sqrt(columns)`, so that activations and logits stay of order
-//! one. They come from a pool of [`CHUNKS`] chunks of 256 drawn once for a file and quantised once for each type; a row
+//! one. They come from a pool of up to [`CHUNKS`] chunks of 256 drawn once for a file and quantised once for each type; a row
 //! is a random sequence of chunks. So large files take no longer than it takes to write them, and files of the same
 //! shape and seed hold the same model in every type, each block as ggml's reference quantiser packs it.
 
@@ -80,16 +80,12 @@ fn write_to(shape: &Shape, file_type: FileType, seed: u64, path: &Path) -> Resul
     }
     types.sort_by_key(|(dtype, count)| (std::cmp::Reverse(*count), *dtype));
     let mut stream = writer.create(path)?;
-    let mut weights = Weights::new(seed);
+    let elements = plan.iter().map(|(tensor, _)| tensor.elements()).sum();
+    let mut weights = Weights::new(seed, elements);
     for (tensor, dtype) in &plan {
         weights.write(tensor, *dtype, &mut stream)?;
     }
     let file = stream.finish()?;
     let length = file.get_ref().metadata().map_err(|source| WeightsError::Io { path: path.to_owned(), source })?.len();
-    Ok(Summary {
-        bytes: length,
-        tensors: plan.len(),
-        parameters: plan.iter().map(|(tensor, _)| tensor.elements() as u64).sum(),
-        types,
-    })
+    Ok(Summary { bytes: length, tensors: plan.len(), parameters: elements as u64, types })
 }

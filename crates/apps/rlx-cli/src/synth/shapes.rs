@@ -54,12 +54,8 @@ pub struct Llama3Scaling {
     pub original_max_position_embeddings: usize,
 }
 
-const LLAMA_3_2: Llama3Scaling = Llama3Scaling {
-    factor: 32.0,
-    low_freq_factor: 1.0,
-    high_freq_factor: 4.0,
-    original_max_position_embeddings: 8192,
-};
+const LLAMA_3_2: Llama3Scaling =
+    Llama3Scaling { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_position_embeddings: 8192 };
 
 const QWEN3: Shape = Shape {
     name: "qwen3-0.6b",

@@ -89,7 +89,8 @@ fn push_layer(shape: &Shape, layer: usize, tensors: &mut Vec<Tensor>) {
     let qk_norm = matches!(shape.architecture, "qwen3" | "gemma3");
     let norms_after = shape.architecture == "gemma3";
 
-    let mut norm = |name: &str, len| tensors.push(Tensor::vector(format!("blk.{layer}.{name}.weight"), layer, len, NORM));
+    let mut norm =
+        |name: &str, len| tensors.push(Tensor::vector(format!("blk.{layer}.{name}.weight"), layer, len, NORM));
     norm("attn_norm", hidden);
     norm("ffn_norm", hidden);
     if qk_norm {

@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn tokens_are_distinct_and_merges_make_tokens() {
-        for (vocab, size) in [(Vocab::Llama3, 128_256), (Vocab::Qwen, 2000), (Vocab::SmolLm2, 49_152), (Vocab::Gemma, 40_000)]
+        for (vocab, size) in
+            [(Vocab::Llama3, 128_256), (Vocab::Qwen, 2000), (Vocab::SmolLm2, 49_152), (Vocab::Gemma, 40_000)]
         {
             let mut metadata = GgufMetadata::default();
             vocab.describe(size, &mut metadata);

@@ -11,7 +11,7 @@ use rlx_weights::gguf::GgufStream;
 
 use super::tensors::{Tensor, Values};
 
-/// Chunks in the pool.
+/// Most chunks in the pool; a small model has fewer.
 pub const CHUNKS: usize = 1 << 12;
 /// Elements of a chunk: the longest block there is.
 const CHUNK_LEN: usize = 256;
@@ -21,20 +21,24 @@ const BATCH_BYTES: usize = 1 << 20;
 /// A stream of weights; the same for the same seed and sequence of tensors, whatever their types.
 pub(super) struct Weights {
     rng: Pcg64Mcg,
-    /// `CHUNKS * CHUNK_LEN` numbers, mean 0, variance 1.
+    /// Chunks, a power of two.
+    chunks: usize,
+    /// `chunks * CHUNK_LEN` numbers, mean 0, variance 1.
     pool: Vec<f32>,
     /// The pool at the scale of this many columns, in this type.
     packed: HashMap<(DType, usize), Vec<u8>>,
 }
 
 impl Weights {
-    pub(super) fn new(seed: u64) -> Weights {
+    /// A stream for a model of about this many elements.
+    pub(super) fn new(seed: u64, elements: usize) -> Weights {
+        let chunks = (elements / CHUNK_LEN / 8).next_power_of_two().clamp(64, CHUNKS);
         // An odd state is best for this generator.
         let mut rng = Pcg64Mcg::new((u128::from(seed) << 1) | 1);
         // The first outputs of neighbouring seeds are alike.
         (0..16).for_each(|_| _ = rng.next_u64());
-        let pool = (0..CHUNKS * CHUNK_LEN).map(|_| normal(&mut rng)).collect();
-        Weights { rng, pool, packed: HashMap::new() }
+        let pool = (0..chunks * CHUNK_LEN).map(|_| normal(&mut rng)).collect();
+        Weights { rng, chunks, pool, packed: HashMap::new() }
     }
 
     /// Writes the next tensor of `stream`, which is this one.
@@ -70,14 +74,14 @@ impl Weights {
                 entry.insert(pack(dtype, &scaled)?)
             }
         };
-        let chunk_bytes = packed.len() / CHUNKS;
+        let chunk_bytes = packed.len() / self.chunks;
         let mut batch = Vec::with_capacity(BATCH_BYTES + chunk_bytes);
         for _row in 0..tensor.elements() / columns {
             let mut left = columns;
             while left > 0 {
                 let n = left.min(CHUNK_LEN);
                 let bytes = n / dtype.block_len() * dtype.block_bytes();
-                let chunk = (self.rng.next_u64() >> 32) as usize % CHUNKS;
+                let chunk = (self.rng.next_u64() >> 32) as usize % self.chunks;
                 batch.extend_from_slice(&packed[chunk * chunk_bytes..][..bytes]);
                 left -= n;
             }
@@ -116,13 +120,14 @@ mod tests {
 
     #[test]
     fn the_pool_is_normal() {
-        let weights = Weights::new(7);
+        let weights = Weights::new(7, 1 << 30);
         let n = weights.pool.len() as f64;
         let mean = weights.pool.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
         let variance = weights.pool.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
         let beyond = weights.pool.iter().filter(|x| x.abs() > 2.0).count() as f64 / n;
         assert!(mean.abs() < 0.005 && (variance - 1.0).abs() < 0.01, "{mean} {variance}");
         assert!((beyond - 0.0455).abs() < 0.002, "{beyond}");
-        assert_ne!(weights.pool[..8], Weights::new(8).pool[..8]);
+        assert_eq!(Weights::new(7, 1000).chunks, 64);
+        assert_ne!(weights.pool[..8], Weights::new(8, 1 << 30).pool[..8]);
     }
 }
