@@ -1,5 +1,6 @@
 //! Project chores, run as `cargo xtask COMMAND`.
 
+mod bench_report;
 mod docs;
 mod layers;
 mod mask;
@@ -20,6 +21,7 @@ Commands:
   real-weights [NAME]..  fetch published checkpoints, then run the tests that need them
   docs [--check]         write the generated parts of the documents, or check that they are up to date
   new-model NAME         make the skeleton of a model family crate, e.g. `cargo xtask new-model qwen3`
+  bench-report [--help]  measure, and write the tables and the picture of docs/performance.md
   ci                     everything that CI runs (.ci/run)";
 
 fn main() -> ExitCode {
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         ["docs"] => docs::run(false),
         ["docs", "--check"] => docs::run(true),
         ["new-model", name] => new_model::run(name),
+        ["bench-report", args @ ..] => bench_report::run(args),
         ["ci"] => run_ci(),
         ["--help" | "-h" | "help"] => {
             println!("{USAGE}");
