@@ -158,14 +158,18 @@ impl RlxRun {
         our_run(&self.json(&args)?)
     }
 
-    /// A profile of one prompt and of decoding: headings, commands and what they print.
+    /// A profile of a prompt and of decoding: headings, commands and what they tell.
     pub(super) fn profiles(&self, model: &str, file: &Path) -> Result<Vec<(String, String, String)>> {
         let mut profiles = Vec::new();
         for (heading, prompt, generated) in [("Prefill of 512 tokens", "512", "0"), ("Decode", "0", "64")] {
             let args = ["-p", prompt, "-n", generated, "-r", "1", "-t", &self.threads, "--profile"];
             let mut command = Command::new(&self.program);
             command.args(["bench", "--weights", path_text(file)?]).args(args);
-            let text = output(&mut command)?;
+            let output = command.output().with_context(|| format!("cannot start {}", self.program.display()))?;
+            let told = String::from_utf8_lossy(&output.stderr);
+            // Before it stand notes on what is being run.
+            let start = told.find("profile of").with_context(|| format!("rlx-run told no profile: {}", told.trim()))?;
+            let text = told[start..].to_owned();
             let shown = format!("rlx-run bench --weights {} {}", model.replace(':', "-") + ".gguf", args.join(" "));
             profiles.push((format!("{heading}, {model}"), shown, text));
         }
@@ -174,7 +178,8 @@ impl RlxRun {
 }
 
 fn our_run(answer: &Value) -> Result<Run> {
-    let rows = answer["tests"].as_array().context("rlx-run bench told no tests")?;
+    // Without --limits the answer is the list of tests alone.
+    let rows = answer.as_array().or(answer["tests"].as_array()).context("rlx-run bench told no tests")?;
     let row =
         |test: &str| rows.iter().find(|row| row["test"] == test).with_context(|| format!("no figures for {test}"));
     let decode = row(TESTS[2])?;
@@ -317,6 +322,8 @@ pub(super) mod tests {
         assert_eq!(measured.rounds[0].0.limits.as_ref().unwrap().peaks.len(), 3);
         assert_eq!(measured.decode_cost(), Some((1192e6, 400e6)));
         assert_eq!(measured.prefill_cost(2.0), Some((882e6 * 2.0 + 310e6, 400e6)));
+        let rows = TESTS.map(|test| json!({ "test": test, "tokens_per_second": 7.5 }));
+        assert_eq!(our_run(&json!(rows)).unwrap().tokens_per_second, [7.5; 3]);
         assert!(our_run(&json!({ "tests": [] })).is_err() && peer_run(&json!({})).is_err());
     }
 
