@@ -8,7 +8,7 @@ use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
 
 /// How far ahead of the arithmetic weights are fetched.
-const PREFETCH: usize = 4096;
+const PREFETCH: usize = 2048;
 
 /// As [`scalar::int8`](crate::linear::scalar::int8), 8 rows and up to 4 tokens at a time: what the 16 registers hold.
 ///

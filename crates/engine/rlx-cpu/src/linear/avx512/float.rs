@@ -8,7 +8,7 @@ use crate::linear::kernels;
 use crate::linear::plan::UNIT;
 
 /// How far ahead weights are fetched when they stream from memory.
-const PREFETCH: usize = 4096;
+const PREFETCH: usize = 2048;
 
 /// As [`scalar::float`](crate::linear::scalar::float).
 ///
