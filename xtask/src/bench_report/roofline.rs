@@ -9,11 +9,13 @@ const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 560.0;
 /// The plot's edges: left, top, right, bottom.
 const PLOT: (f64, f64, f64, f64) = (76.0, 56.0, 660.0, 500.0);
+/// Least space between a value and the axis' end, as a factor.
+const MARGIN: f64 = 1.3;
 /// Nearest that two labels may come.
 const LABEL_HEIGHT: f64 = 15.0;
 
 /// Colours of the points, told apart by the colour-blind too (Okabe and Ito 2008).
-const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f6bd6", "#7f7f7f"];
+const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f6bd6", "#a05a2c"];
 
 struct Axis {
     low: f64,
@@ -23,12 +25,18 @@ struct Axis {
 }
 
 impl Axis {
-    /// An axis over the decades around `values`.
+    /// An axis over `values` and a margin, from and to a 1, 2 or 5 of a decade.
     fn around(values: impl Iterator<Item = f64> + Clone, start: f64, end: f64) -> Axis {
-        let low = values.clone().fold(f64::INFINITY, f64::min);
-        let high = values.fold(0.0, f64::max);
-        let low = 10f64.powf(low.log10().floor());
-        Axis { low, high: 10f64.powf(high.log10().ceil()).max(10.0 * low), start, end }
+        let low = values.clone().fold(f64::INFINITY, f64::min) / MARGIN;
+        let high = values.fold(0.0, f64::max) * MARGIN;
+        let steps = |value: f64| {
+            let decade = 10f64.powf(value.log10().floor());
+            [1.0, 2.0, 5.0, 10.0].map(|step| step * decade)
+        };
+        let [first, ..] = steps(low);
+        let low = steps(low).into_iter().rfind(|step| *step <= low).unwrap_or(first);
+        let high = steps(high).into_iter().find(|step| *step >= high).unwrap_or(high);
+        Axis { low, high, start, end }
     }
 
     fn at(&self, value: f64) -> f64 {
@@ -37,7 +45,7 @@ impl Axis {
     }
 
     fn decades(&self) -> impl Iterator<Item = f64> + use<> {
-        let (first, last) = (self.low.log10().round() as i32, self.high.log10().round() as i32);
+        let (first, last) = (self.low.log10().ceil() as i32, self.high.log10().floor() as i32);
         (first..=last).map(|exponent| 10f64.powi(exponent))
     }
 }
@@ -163,8 +171,8 @@ fn roofs(out: &mut String, x_axis: &Axis, y_axis: &Axis, dram: f64, peaks: &[(&s
         }
         let _ = writeln!(
             out,
-            r#"<text class="faint" x="{}" y="{:.1}" text-anchor="end" font-size="12">{name} {}</text>"#,
-            right - 4.0,
+            r#"<text class="faint" x="{:.1}" y="{:.1}" font-size="12">{name} {}</text>"#,
+            (x + 24.0).min(right - 130.0),
             y - 5.0,
             gops(*value)
         );
@@ -247,10 +255,9 @@ mod tests {
     fn each_model_has_two_points_inside_the_plot() {
         let measured: Vec<Measured> = (0..8).map(|i| example(&format!("m<{i}>"), false)).collect();
         let picture = svg(&measured);
-        let (x_axis, y_axis) =
-            (Axis::around([1.0, 30.0].into_iter(), 0.0, 1.0), Axis::around([10.0].into_iter(), 1.0, 0.0));
-        assert_eq!((x_axis.low, x_axis.high, x_axis.at(10.0)), (1.0, 100.0, 0.5));
-        assert_eq!((y_axis.low, y_axis.high), (10.0, 100.0));
+        let axis = Axis::around([1.0, 30.0].into_iter(), 0.0, 1.0);
+        assert_eq!((axis.low, axis.high, axis.at(5.0)), (0.5, 50.0, 0.5));
+        assert_eq!(axis.decades().collect::<Vec<_>>(), [1.0, 10.0]);
         assert_eq!(points(&measured).len(), 16);
         assert!(picture.contains("m&lt;7&gt;") && !picture.contains("m<7>") && !picture.contains("NaN"));
         // Grey ones in the legend besides.
