@@ -4,6 +4,16 @@ use rlx_cpu::math::{Activation, ActivationMath, BinaryOp, RopeStyle, UnaryOp};
 use rlx_cpu::rows::{self, Operand};
 use rlx_cpu::{Isa, RowsIn, RowsOut, SharedSlice, ThreadPool};
 
+/// The levels this machine can run; the others are named as skipped.
+fn levels() -> Vec<Isa> {
+    for isa in [Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Amx] {
+        if let Err(why) = isa.require() {
+            println!("skipped: {why}");
+        }
+    }
+    Isa::available()
+}
+
 /// Deterministic values in -1..1.
 fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -20,7 +30,7 @@ fn noise(n: usize, seed: u64) -> Vec<f32> {
 fn cases(mut f: impl FnMut(Isa, &ThreadPool, usize, usize, usize)) {
     for threads in 1..=3 {
         let pool = ThreadPool::new(threads);
-        for isa in Isa::available() {
+        for isa in levels() {
             for (rows, width, stride) in
                 [(1, 1, 1), (3, 20, 24), (5, 72, 72), (2, 576, 580), (1, 3000, 3000), (7, 64, 64), (0, 16, 16)]
             {
@@ -107,7 +117,7 @@ fn layer_norm_keeps_its_digits_on_a_large_mean() {
     let x: Vec<f32> = noise(768, 5).iter().map(|x| x + 1000.0).collect();
     let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / 768.0;
     let var = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / 768.0;
-    for isa in Isa::available() {
+    for isa in levels() {
         let mut out = vec![0.0; 768];
         rows::layer_norm_row(isa, &x, None, None, 1e-5, &mut out);
         close(&out, x.iter().map(|&x| (f64::from(x) - mean) / (var + 1e-5).sqrt()), 3e-4, "large mean");
@@ -131,7 +141,7 @@ fn softmax() {
     let pool = ThreadPool::new(1);
     let data = [f32::NEG_INFINITY; 20];
     let x = RowsIn { data: &data, stride: 20 };
-    for isa in Isa::available() {
+    for isa in levels() {
         let got = run(&pool, 1, 20, 20, |ctx, out| rows::softmax_rows(ctx, isa, x, out, 1, 20));
         assert_eq!(got, [0.0; 20]);
     }
@@ -207,7 +217,7 @@ fn rope_turns_pairs() {
             let mut table = vec![0.0; positions.len() * 2 * pairs];
             let shared = SharedSlice::new(&mut table);
             pool.run(&|ctx| rows::rope_table(ctx, &positions, &inv_freq, 1.5, shared));
-            for isa in Isa::available() {
+            for isa in levels() {
                 for style in [RopeStyle::HalfSplit, RopeStyle::Interleaved] {
                     let got = run(&pool, positions.len(), width, width, |ctx, out| {
                         rows::rope(ctx, isa, style, x, &table, pairs, out, positions.len(), heads, head_dim);

@@ -9,12 +9,14 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::f32::consts::LOG2_E;
 
-use super::kv::{F16Element, F32Element, KvDType, KvElement, Q8Element, RowPointers, Which};
+use super::kv::{F16Element, F32Element, KvDType, KvElement, Q8Element, Which};
 use super::plan::TILE_TOKENS;
 use super::run::{LOWEST, Tile};
 use crate::math::functions::{polynomial, soft_cap};
 use crate::math::simd::{Avx512, Simd};
 
+/// Query rows at most: products are so fast that unpacking keys and values must be shared by many.
+pub(super) const TILE_ROWS: usize = 128;
 /// bf16 values of a tile.
 const TILE: usize = 512;
 /// Terms of one step.
@@ -138,6 +140,29 @@ fn run<E: KvElement>(tile: &mut Tile<'_>) {
     }
 }
 
+/// Addresses of rows, found once for several passes.
+struct RowPointers {
+    rows: [*const u8; TILE_TOKENS],
+    scales: [*const f32; TILE_TOKENS],
+}
+
+impl RowPointers {
+    /// Keys or values of the tile's head, `n <= TILE_TOKENS` tokens from `start` on.
+    fn new(tile: &Tile<'_>, which: Which, start: usize, n: usize) -> RowPointers {
+        let mut found = RowPointers { rows: [std::ptr::null(); TILE_TOKENS], scales: [std::ptr::null(); TILE_TOKENS] };
+        let mut done = 0;
+        while done < n {
+            let (rows, run) = tile.source.rows(tile.item.span, which, tile.item.kv_head, start + done);
+            for i in 0..run.min(n - done) {
+                found.rows[done + i] = rows.row(i);
+                found.scales[done + i] = rows.row_scales(i);
+            }
+            done += run.min(n - done);
+        }
+        found
+    }
+}
+
 /// `low` and `high` rounded to bf16, low before high.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
@@ -181,8 +206,8 @@ fn pack_queries(tile: &Tile<'_>, memory: &mut Memory<'_>, columns: usize, k_step
 #[target_feature(enable = "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn pack_keys<E: KvElement>(tile: &Tile<'_>, memory: &mut Memory<'_>, start: usize, n: usize, k_steps: usize) {
     let k_pad = tile.k_pad;
-    let keys = pointers(tile, Which::Key, start, n);
-    let values = pointers(tile, Which::Value, start, n);
+    let keys = RowPointers::new(tile, Which::Key, start, n);
+    let values = RowPointers::new(tile, Which::Value, start, n);
     for token in 0..n {
         let (row, scales) = (keys.rows[token], keys.scales[token]);
         let dst = &mut memory.keys[token / 16 * k_steps * (TILE / 2) + token % 16 * 16..];
@@ -201,17 +226,22 @@ fn pack_keys<E: KvElement>(tile: &Tile<'_>, memory: &mut Memory<'_>, start: usiz
     }
 }
 
-fn pointers(tile: &Tile<'_>, which: Which, start: usize, n: usize) -> RowPointers<TILE_TOKENS> {
-    RowPointers::new(tile.source, tile.item.span, which, tile.item.kv_head, start, n)
-}
-
 #[target_feature(enable = "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn pack_values<E: KvElement>(tile: &Tile<'_>, memory: &mut Memory<'_>, start: usize, n: usize) {
     let blocks = tile.v_pad / 16;
-    let values = pointers(tile, Which::Value, start, n);
+    let values = RowPointers::new(tile, Which::Value, start, n);
+    let next = start + n;
+    let ahead = RowPointers::new(tile, Which::Key, next, TILE_TOKENS.min(tile.context.end - next));
+    let k_lines = (tile.k_pad * tile.source.layout().dtype.element_bytes()).div_ceil(64);
     for pair in 0..n.next_multiple_of(STEP) / 2 {
         let row = |t: usize| (t < n).then(|| (values.rows[t], values.scales[t]));
         let (low, high) = (row(2 * pair), row(2 * pair + 1));
+        // The next tile's keys are wanted next.
+        for row in [2 * pair, 2 * pair + 1] {
+            let next = &ahead.rows[row];
+            (0..if next.is_null() { 0 } else { k_lines })
+                .for_each(|line| Avx512::prefetch(next.wrapping_add(line * 64)));
+        }
         let at = (pair / 16) * (TILE / 2) + pair % 16 * 16;
         for block in 0..blocks {
             let dst = &mut memory.values[block * TILE_TOKENS / STEP * (TILE / 2) + at..][..16];

@@ -251,36 +251,6 @@ impl KvSource<'_> {
     }
 }
 
-/// Addresses of rows, found once for several passes.
-pub(super) struct RowPointers<const N: usize> {
-    pub(super) rows: [*const u8; N],
-    pub(super) scales: [*const f32; N],
-}
-
-impl<const N: usize> RowPointers<N> {
-    /// The first `n <= N` rows of `head` from token `start` on.
-    pub(super) fn new(
-        source: &KvSource<'_>,
-        span: &super::SeqSpan<'_>,
-        which: Which,
-        head: usize,
-        start: usize,
-        n: usize,
-    ) -> RowPointers<N> {
-        let mut found = RowPointers { rows: [std::ptr::null(); N], scales: [std::ptr::null(); N] };
-        let mut done = 0;
-        while done < n {
-            let (rows, run) = source.rows(span, which, head, start + done);
-            for i in 0..run.min(n - done) {
-                found.rows[done + i] = rows.row(i);
-                found.scales[done + i] = rows.row_scales(i);
-            }
-            done += run.min(n - done);
-        }
-        found
-    }
-}
-
 /// How kernels read one element type.
 pub(super) trait KvElement {
     /// Elements `i..i + LANES` of a row as f32; `i` is a multiple of LANES.

@@ -7,8 +7,6 @@ use crate::Isa;
 
 /// Query rows of a tile at most: four registers of sixteen lanes.
 const TILE_ROWS: usize = 64;
-/// The same for AMX, whose products are so fast that unpacking keys and values must be shared by more rows.
-const AMX_TILE_ROWS: usize = 128;
 /// Keys and values taken at once.
 pub(super) const TILE_TOKENS: usize = 64;
 /// Up to this many query rows, a tile is computed by dot products along the head.
@@ -159,7 +157,7 @@ impl Plan {
 fn many_kernel(isa: Isa, dtype: KvDType) -> (Kernel, usize) {
     #[cfg(target_arch = "x86_64")]
     if isa == Isa::Amx && dtype != KvDType::F32 && super::amx::available() {
-        return (Kernel::Amx, AMX_TILE_ROWS);
+        return (Kernel::Amx, super::amx::TILE_ROWS);
     }
     let _ = (isa, dtype);
     (Kernel::Many, TILE_ROWS)

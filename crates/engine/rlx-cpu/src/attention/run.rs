@@ -17,8 +17,8 @@ use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
 /// Where maxima start: below every score, and far enough from -inf for differences to exist.
 pub(super) const LOWEST: f32 = -1e30;
 
-/// How many query rows are fetched ahead: they lie far apart.
-const QUERIES_AHEAD: usize = 8;
+/// How many rows of queries and outputs are fetched ahead: they lie far apart.
+const ROWS_AHEAD: usize = 8;
 
 /// One item in work on one thread.
 pub(super) struct Tile<'a> {
@@ -201,8 +201,8 @@ fn run_item(
         (row, &args.q.row(row, args.heads * args.head_dim)[head * args.head_dim..][..args.head_dim])
     };
     for r in 0..item.rows {
-        if r + QUERIES_AHEAD < item.rows {
-            prefetch(query(r + QUERIES_AHEAD).1);
+        if r + ROWS_AHEAD < item.rows {
+            prefetch(query(r + ROWS_AHEAD).1);
         }
         let (row, src) = query(r);
         prepare_head(isa, src, args.q_norm, args.rope, row, factor, &mut q[r * plan.k_pad..][..plan.k_pad]);
@@ -239,7 +239,11 @@ fn run_item(
         return;
     }
     for r in 0..item.rows {
-        // SAFETY: each output row and head belongs to one item.
+        if r + ROWS_AHEAD < item.rows {
+            // SAFETY: each output row and head belongs to one item.
+            prefetch(unsafe { out_head(args, &item, r + ROWS_AHEAD) });
+        }
+        // SAFETY: as above.
         let out = unsafe { out_head(args, &item, r) };
         // A row that sees nothing has sum 0 and output 0.
         let scale = if tile.sum[r] > 0.0 { 1.0 / tile.sum[r] } else { 0.0 };
