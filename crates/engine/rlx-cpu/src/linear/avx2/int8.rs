@@ -7,8 +7,10 @@ use crate::linear::format::{BLOCK_GROUPS, Format, GROUP};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
 
-/// How far ahead of the arithmetic weights are fetched.
-const PREFETCH: usize = 2048;
+/// Weights are fetched from memory into the second-level cache this far ahead of the arithmetic,
+const FAR: usize = 4096;
+/// and this far ahead into the first: few of its misses can wait for memory at a time.
+const NEAR: usize = 512;
 
 /// As [`scalar::int8`](crate::linear::scalar::int8), 8 rows and up to 4 tokens at a time: what the 16 registers hold.
 ///
@@ -68,7 +70,7 @@ unsafe fn part<F: Format, const N: usize>(
             for g in 0..count {
                 if N <= 2 && half == 0 {
                     for line in 0..F::BITS {
-                        _mm_prefetch::<_MM_HINT_T0>(quants.wrapping_add(PREFETCH + 64 * line).cast());
+                        prefetch(quants.wrapping_add(64 * line));
                     }
                 }
                 let weights = lines::<F>(quants.add(32 * half));
@@ -142,4 +144,14 @@ unsafe fn dot<F: Format>(isum: i32, weights: &[__m256i], q: *const i8) -> __m256
         sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
     }
     sum
+}
+
+/// Fetches what comes after the line at `p`; the addresses may lie beyond the end.
+#[inline(always)]
+fn prefetch(p: *const u8) {
+    // SAFETY: prefetching never faults.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(FAR).cast());
+        _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(NEAR).cast());
+    }
 }

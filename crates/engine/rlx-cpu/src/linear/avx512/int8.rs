@@ -7,8 +7,10 @@ use crate::linear::format::{BLOCK_GROUPS, Format, GROUP};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
 
-/// How far ahead of the arithmetic weights are fetched: covers the latency of DRAM at 16 GB/s; farther costs cache.
-const PREFETCH: usize = 2048;
+/// Weights are fetched from memory into the second-level cache this far ahead of the arithmetic,
+const FAR: usize = 4096;
+/// and this far ahead into the first: few of its misses can wait for memory at a time.
+const NEAR: usize = 512;
 
 /// As [`scalar::int8`](crate::linear::scalar::int8). Each group is unpacked once for all `T` tokens of the tile.
 ///
@@ -34,13 +36,13 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
             let shared = super_scales::<F>(header);
             if T <= 2 {
                 for line in 0..F::header_bytes(BLOCK_GROUPS).div_ceil(64) {
-                    _mm_prefetch::<_MM_HINT_T0>(header.wrapping_add(PREFETCH + 64 * line).cast());
+                    prefetch(header.wrapping_add(64 * line));
                 }
             }
             for g in 0..count {
                 if T <= 2 {
                     for line in 0..F::BITS {
-                        _mm_prefetch::<_MM_HINT_T0>(quants.wrapping_add(PREFETCH + 64 * line).cast());
+                        prefetch(quants.wrapping_add(64 * line));
                     }
                 }
                 let weights = lines::<F>(quants);
@@ -89,4 +91,14 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
 fn add_min<F: Format>(sum: __m512, min: __m512, x: f32) -> __m512 {
     let x = _mm512_set1_ps(x);
     if F::MIN_SIGN < 0 { _mm512_fnmadd_ps(min, x, sum) } else { _mm512_fmadd_ps(min, x, sum) }
+}
+
+/// Fetches what comes after the line at `p`; the addresses may lie beyond the end.
+#[inline(always)]
+fn prefetch(p: *const u8) {
+    // SAFETY: prefetching never faults.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(FAR).cast());
+        _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(NEAR).cast());
+    }
 }
