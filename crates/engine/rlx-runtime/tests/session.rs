@@ -69,8 +69,7 @@ fn model(threads: usize) -> Arc<dyn Executable> {
 }
 
 fn session(max_seq: usize) -> Session {
-    let options =
-        SessionOptions { max_seq, block_len: 4, prefill_chunk: 5, kv_type: KvType::F32, ..SessionOptions::default() };
+    let options = SessionOptions { max_seq, block_len: 4, prefill_chunk: 5, kv_type: KvType::F32 };
     Session::new(model(2), options).unwrap()
 }
 
