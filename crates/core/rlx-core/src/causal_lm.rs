@@ -171,8 +171,12 @@ fn compile(
 ) -> Result<Arc<dyn Executable>, CoreError> {
     let graph = model.spec.build(options.taps)?;
     let head_dim = model.spec.layers.first().map_or(0, |layer| layer.attention.head_dim);
-    let names =
-        MapOptions { layers: model.spec.layers.len(), head_dim, prefixes: model.prefixes, ..MapOptions::default() };
+    let names = MapOptions {
+        layers: model.spec.layers.len(),
+        experts: model.spec.experts(),
+        head_dim,
+        prefixes: model.prefixes,
+    };
     let mut weights = WeightMap::new(checkpoint, &model.rules, &names)?;
     // Every parameter is taken before any is packed, so that a checkpoint with a gap fails at once.
     let mut found = std::collections::HashMap::new();

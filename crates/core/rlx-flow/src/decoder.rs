@@ -1,6 +1,6 @@
 //! Decoder-only language models as data.
 
-use rlx_ir::{Activation, AttentionSpec, Cache, Graph, batch};
+use rlx_ir::{Activation, AttentionSpec, Cache, CacheId, Graph, RouterScore, batch};
 
 use crate::flow::RopeTable;
 use crate::{Flow, FlowError, RopeSpec, Tensor};
@@ -49,6 +49,12 @@ pub struct AttentionLayer {
     pub window: Option<usize>,
     /// Soft cap on scores.
     pub softcap: Option<f32>,
+    /// RMS norm without weight of every value head.
+    pub v_norm: bool,
+    /// Values are the keys' projection (before its norm): there is no `v_proj`.
+    pub keys_as_values: bool,
+    /// Sees the keys and values of this earlier layer, and has none of its own. Both must be of the same sizes.
+    pub kv_from: Option<usize>,
 }
 
 impl AttentionLayer {
@@ -65,6 +71,9 @@ impl AttentionLayer {
             rope: Some(0),
             window: None,
             softcap: None,
+            v_norm: false,
+            keys_as_values: false,
+            kv_from: None,
         }
     }
 }
@@ -81,6 +90,27 @@ pub enum Mlp {
         /// Biases on all three.
         bias: bool,
     },
+    /// A mixture of experts: router `gate`, experts `experts.{e}`.
+    Moe(MoeLayer),
+}
+
+/// A mixture of gated experts; see [`rlx_ir::MoeSpec`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MoeLayer {
+    /// Experts.
+    pub experts: usize,
+    /// Experts a token takes.
+    pub top_k: usize,
+    /// Width of an expert's gate and up.
+    pub intermediate_size: usize,
+    /// Applied to gate.
+    pub activation: Activation,
+    /// How the router's logits become scores.
+    pub score: RouterScore,
+    /// Whether a token's weights are made to sum to one.
+    pub normalise: bool,
+    /// Name of the parameter `[experts]` that multiplies each expert's weight.
+    pub expert_scale: Option<&'static str>,
 }
 
 impl Mlp {
@@ -110,6 +140,29 @@ pub struct LayerSpec {
     pub mlp: Mlp,
     /// Where norms stand.
     pub norms: NormPlacement,
+    /// A mixture of experts beside the feed-forward, fed by the residual stream itself: Gemma 4. Its router is
+    /// `router.proj(rms_norm(x) * router.scale / sqrt(hidden_size))`; each of the two has norms of its own.
+    pub beside_mlp: Option<MoeLayer>,
+    /// Whether what leaves the layer is multiplied by the number `layer_scalar`.
+    pub output_scale: bool,
+}
+
+impl LayerSpec {
+    /// A layer with its norms before each block, and nothing besides.
+    pub fn new(attention: AttentionLayer, mlp: Mlp) -> LayerSpec {
+        LayerSpec { attention, mlp, norms: NormPlacement::Pre, beside_mlp: None, output_scale: false }
+    }
+}
+
+/// A second embedding of each token for every layer, which is added to the residual stream through a gate: Gemma 3n and 4.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PerLayerInputs {
+    /// Entries of `embed_tokens_per_layer`.
+    pub vocab_size: usize,
+    /// Width of one layer's part.
+    pub width: usize,
+    /// Applied to the gate.
+    pub activation: Activation,
 }
 
 /// A decoder-only language model: everything that makes its graph.
@@ -121,6 +174,8 @@ pub struct DecoderSpec {
     pub hidden_size: usize,
     /// Multiplies the rows of `embed_tokens`.
     pub embed_scale: Option<f32>,
+    /// A second embedding for every layer.
+    pub per_layer_inputs: Option<PerLayerInputs>,
     /// All layers, first to last.
     pub layers: Vec<LayerSpec>,
     /// All norms.
@@ -161,11 +216,20 @@ impl DecoderSpec {
             if let Some(factor) = self.embed_scale {
                 x = g.scale(x, factor);
             }
+            let per_layer = self.per_layer_inputs.map(|inputs| (inputs, self.per_layer_rows(g, &inputs, tokens, x)));
+            let mut kept = Vec::with_capacity(self.layers.len());
             for (i, layer) in self.layers.iter().enumerate() {
                 if taps == Taps::Hidden {
                     g.output(&format!("hidden.{i}"), x);
                 }
-                x = g.scope(&format!("layers.{i}"), |g| self.layer(g, layer, &ropes, x));
+                x = g.scope(&format!("layers.{i}"), |g| {
+                    let mut x = self.layer(g, layer, &ropes, &mut kept, x);
+                    if let Some((inputs, rows)) = &per_layer {
+                        let part = g.columns(*rows, i * inputs.width, inputs.width);
+                        x = self.add_per_layer_input(g, inputs, part, x);
+                    }
+                    if layer.output_scale { g.mul_param(x, "layer_scalar", 1) } else { x }
+                });
             }
             if taps == Taps::Hidden {
                 let last = g.norm(&self.norm, x, "norm");
@@ -183,40 +247,104 @@ impl DecoderSpec {
         g.finish()
     }
 
-    fn layer(&self, g: &mut Flow, layer: &LayerSpec, ropes: &[RopeTable], x: Tensor) -> Tensor {
+    /// Number of experts of the layer that has most.
+    pub fn experts(&self) -> usize {
+        let of = |layer: &LayerSpec| match (&layer.mlp, &layer.beside_mlp) {
+            (Mlp::Moe(moe), _) | (_, Some(moe)) => moe.experts,
+            _ => 0,
+        };
+        self.layers.iter().map(of).max().unwrap_or(0)
+    }
+
+    /// `[T, layers * width]`: what every layer adds of each token, from its second embedding and from its first.
+    fn per_layer_rows(&self, g: &mut Flow, inputs: &PerLayerInputs, tokens: Tensor, x: Tensor) -> Tensor {
+        let width = inputs.width * self.layers.len();
+        let own = g.embedding(tokens, "embed_tokens_per_layer", inputs.vocab_size, width);
+        let own = g.scale(own, (inputs.width as f32).sqrt());
+        let projected = g.linear(x, "per_layer_model_projection", width, false);
+        let projected = g.scale(projected, (self.hidden_size as f32).sqrt().recip());
+        let projected = g.head_norm(&self.norm, projected, "per_layer_projection_norm", inputs.width);
+        let sum = g.add(projected, own);
+        g.scale(sum, 0.5f32.sqrt())
+    }
+
+    fn add_per_layer_input(&self, g: &mut Flow, inputs: &PerLayerInputs, part: Tensor, x: Tensor) -> Tensor {
+        let gate = g.linear(x, "per_layer_input_gate", inputs.width, false);
+        let gate = g.activation(gate, inputs.activation);
+        let h = g.mul(gate, part);
+        let h = g.linear(h, "per_layer_projection", self.hidden_size, false);
+        let h = g.norm(&self.norm, h, "post_per_layer_input_norm");
+        g.add(x, h)
+    }
+
+    fn layer(
+        &self,
+        g: &mut Flow,
+        layer: &LayerSpec,
+        ropes: &[RopeTable],
+        kept: &mut Vec<KeysValues>,
+        x: Tensor,
+    ) -> Tensor {
         let sandwich = layer.norms == NormPlacement::Sandwich;
         let h = g.norm(&self.norm, x, "input_layernorm");
-        let mut h = g.scope("self_attn", |g| self.attention(g, &layer.attention, ropes, h));
+        let mut h = g.scope("self_attn", |g| self.attention(g, &layer.attention, ropes, kept, h));
         if sandwich {
             h = g.norm(&self.norm, h, "post_attention_layernorm");
         }
         let x = g.add(x, h);
         let h = g.norm(&self.norm, x, if sandwich { "pre_feedforward_layernorm" } else { "post_attention_layernorm" });
         let mut h = g.scope("mlp", |g| self.mlp(g, &layer.mlp, h));
+        if let Some(moe) = &layer.beside_mlp {
+            h = self.beside_mlp(g, moe, x, h);
+        }
         if sandwich {
             h = g.norm(&self.norm, h, "post_feedforward_layernorm");
         }
         g.add(x, h)
     }
 
-    fn attention(&self, g: &mut Flow, a: &AttentionLayer, ropes: &[RopeTable], x: Tensor) -> Tensor {
+    /// Gemma 4's experts on the residual stream `x`, added to what the feed-forward made of it.
+    fn beside_mlp(&self, g: &mut Flow, moe: &MoeLayer, x: Tensor, mlp: Tensor) -> Tensor {
+        let mlp = g.norm(&self.norm, mlp, "post_feedforward_layernorm_1");
+        let logits = g.rms_norm_by(x, "router.scale", self.norm.eps);
+        let logits = g.linear(logits, "router.proj", moe.experts, false);
+        let logits = g.scale(logits, (self.hidden_size as f32).sqrt().recip());
+        let h = g.norm(&self.norm, x, "pre_feedforward_layernorm_2");
+        let h = g.moe(h, logits, moe);
+        let h = g.norm(&self.norm, h, "post_feedforward_layernorm_2");
+        g.add(mlp, h)
+    }
+
+    fn attention(
+        &self,
+        g: &mut Flow,
+        a: &AttentionLayer,
+        ropes: &[RopeTable],
+        kept: &mut Vec<KeysValues>,
+        x: Tensor,
+    ) -> Tensor {
         let mut q = g.linear(x, "q_proj", a.heads * a.head_dim, a.qkv_bias);
-        let mut k = g.linear(x, "k_proj", a.kv_heads * a.head_dim, a.qkv_bias);
-        let v = g.linear(x, "v_proj", a.kv_heads * a.head_dim, a.qkv_bias);
         if a.qk_norm {
             q = g.head_norm(&self.norm, q, "q_norm", a.head_dim);
-            k = g.head_norm(&self.norm, k, "k_norm", a.head_dim);
         }
-        if let Some(index) = a.rope {
-            match ropes.get(index) {
-                Some(rope) => {
-                    q = g.rope(q, rope, a.head_dim);
-                    k = g.rope(k, rope, a.head_dim);
-                }
-                None => g.fail(FlowError::Spec(format!("a layer names RoPE {index} of {}", ropes.len()))),
+        let rope = a.rope.and_then(|index| {
+            if index >= ropes.len() {
+                g.fail(FlowError::Spec(format!("a layer names RoPE {index} of {}", ropes.len())));
             }
+            ropes.get(index)
+        });
+        if let Some(rope) = rope {
+            q = g.rope(q, rope, a.head_dim);
         }
-        let cache = g.cache(Cache { kv_heads: a.kv_heads, k_dim: a.head_dim, v_dim: a.head_dim });
+        let own = match a.kv_from.map(|layer| kept.get(layer)) {
+            Some(Some(earlier)) => *earlier,
+            Some(None) => {
+                g.fail(FlowError::Spec("a layer shares the keys and values of one that is not before it".into()));
+                return x;
+            }
+            None => self.keys_values(g, a, rope, x),
+        };
+        kept.push(own);
         let spec = AttentionSpec {
             heads: a.heads,
             kv_heads: a.kv_heads,
@@ -226,23 +354,52 @@ impl DecoderSpec {
             causal: true,
             window: a.window,
             softcap: a.softcap,
-            cache: Some(cache),
+            cache: Some(own.cache),
         };
-        let o = g.attention(q, k, v, spec);
+        // A layer that shares stores the same keys and values once more, which changes nothing.
+        let o = g.attention(q, own.k, own.v, spec);
         g.linear(o, "o_proj", self.hidden_size, a.o_bias)
     }
 
+    fn keys_values(&self, g: &mut Flow, a: &AttentionLayer, rope: Option<&RopeTable>, x: Tensor) -> KeysValues {
+        let mut k = g.linear(x, "k_proj", a.kv_heads * a.head_dim, a.qkv_bias);
+        let mut v = if a.keys_as_values { k } else { g.linear(x, "v_proj", a.kv_heads * a.head_dim, a.qkv_bias) };
+        if a.qk_norm {
+            k = g.head_norm(&self.norm, k, "k_norm", a.head_dim);
+        }
+        if let Some(rope) = rope {
+            k = g.rope(k, rope, a.head_dim);
+        }
+        if a.v_norm {
+            v = g.rms_norm_plain(v, self.norm.eps, a.head_dim);
+        }
+        let cache = g.cache(Cache { kv_heads: a.kv_heads, k_dim: a.head_dim, v_dim: a.head_dim });
+        KeysValues { cache, k, v }
+    }
+
     fn mlp(&self, g: &mut Flow, mlp: &Mlp, x: Tensor) -> Tensor {
-        match *mlp {
+        match mlp {
             Mlp::Gated { intermediate_size, activation, bias } => {
-                let gate = g.linear(x, "gate_proj", intermediate_size, bias);
-                let up = g.linear(x, "up_proj", intermediate_size, bias);
-                let gate = g.activation(gate, activation);
+                let gate = g.linear(x, "gate_proj", *intermediate_size, *bias);
+                let up = g.linear(x, "up_proj", *intermediate_size, *bias);
+                let gate = g.activation(gate, *activation);
                 let h = g.mul(gate, up);
-                g.linear(h, "down_proj", self.hidden_size, bias)
+                g.linear(h, "down_proj", self.hidden_size, *bias)
+            }
+            Mlp::Moe(moe) => {
+                let logits = g.linear(x, "gate", moe.experts, false);
+                g.moe(x, logits, moe)
             }
         }
     }
+}
+
+/// Keys (normalised and turned) and values of a layer, and where they are kept.
+#[derive(Clone, Copy)]
+struct KeysValues {
+    cache: CacheId,
+    k: Tensor,
+    v: Tensor,
 }
 
 #[cfg(test)]
@@ -257,7 +414,8 @@ mod tests {
             vocab_size: 311,
             hidden_size: 54,
             embed_scale: None,
-            layers: vec![LayerSpec { attention, mlp, norms: NormPlacement::Pre }; 2],
+            per_layer_inputs: None,
+            layers: vec![LayerSpec::new(attention, mlp); 2],
             norm: NormSpec { kind: NormKind::Rms, eps: 1e-5 },
             ropes: vec![RopeSpec::new(1e4, 16, &RopeScaling::None).unwrap()],
             logit_softcap: None,
@@ -292,6 +450,55 @@ mod tests {
         }
         let text = graph.to_string();
         assert!(text.contains("Scale(7.0)") && text.contains("SoftCap(30.0)"), "{text}");
+    }
+
+    #[test]
+    fn experts_are_parameters_of_their_own() {
+        let mut spec = spec();
+        let moe = MoeLayer {
+            experts: 5,
+            top_k: 2,
+            intermediate_size: 12,
+            activation: Activation::Silu,
+            score: RouterScore::Softmax,
+            normalise: true,
+            expert_scale: None,
+        };
+        spec.layers[1].mlp = Mlp::Moe(moe);
+        spec.layers[0].beside_mlp = Some(MoeLayer { expert_scale: Some("router.per_expert_scale"), ..moe });
+        assert_eq!(spec.experts(), 5);
+        let graph = spec.build(Taps::None).unwrap();
+        let shape = |name: &str| graph.params().iter().find(|param| param.name == name).map(|param| &param.shape[..]);
+        assert_eq!(shape("model.layers.1.mlp.gate.weight"), Some(&[5, 54][..]));
+        assert_eq!(shape("model.layers.1.mlp.experts.4.down_proj.weight"), Some(&[54, 12][..]));
+        assert_eq!(shape("model.layers.0.router.per_expert_scale"), Some(&[5][..]));
+        assert_eq!(shape("model.layers.0.experts.0.up_proj.weight"), Some(&[12, 54][..]));
+        assert_eq!(shape("model.layers.0.post_feedforward_layernorm_1.weight"), Some(&[54][..]));
+    }
+
+    #[test]
+    fn shared_keys_and_values_have_one_cache() {
+        let mut spec = spec();
+        spec.layers[1].attention.kv_from = Some(0);
+        let graph = spec.build(Taps::None).unwrap();
+        assert_eq!(graph.caches().len(), 1);
+        assert!(!graph.params().iter().any(|param| param.name.contains("layers.1.self_attn.k_")));
+        spec.layers[0].attention.kv_from = Some(1);
+        assert!(spec.build(Taps::None).unwrap_err().to_string().contains("not before it"));
+    }
+
+    #[test]
+    fn every_layer_adds_its_part_of_a_second_embedding() {
+        let mut spec = spec();
+        spec.per_layer_inputs = Some(PerLayerInputs { vocab_size: 99, width: 7, activation: Activation::GeluTanh });
+        spec.layers[1].output_scale = true;
+        let graph = spec.build(Taps::None).unwrap();
+        let text = graph.to_string();
+        assert!(text.contains("columns(") && text.contains("{7..14}"), "{text}");
+        assert!(text.contains("model.layers.1.layer_scalar") && !text.contains("model.layers.0.layer_scalar"));
+        let shape = |name: &str| graph.params().iter().find(|param| param.name == name).map(|param| &param.shape[..]);
+        assert_eq!(shape("model.embed_tokens_per_layer.weight"), Some(&[99, 14][..]));
+        assert_eq!(shape("model.per_layer_projection_norm.weight"), Some(&[7][..]));
     }
 
     #[test]

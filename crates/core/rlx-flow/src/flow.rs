@@ -1,11 +1,11 @@
 //! The builder that models write their mathematics with.
 
 use rlx_ir::{
-    Activation, AttentionSpec, BinaryOp, Cache, DType, Graph, IrError, LinearPart, Norm, Op, ParamId, RopeStyle, Shape,
-    UnaryOp, ValueId,
+    Activation, AttentionSpec, BinaryOp, Cache, DType, Expert, Graph, IrError, LinearPart, MoeSpec, Norm, Op, ParamId,
+    RopeStyle, Shape, UnaryOp, ValueId,
 };
 
-use crate::{NormKind, NormSpec, RopeSpec};
+use crate::{MoeLayer, NormKind, NormSpec, RopeSpec};
 
 /// A graph that a model description does not make.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -107,6 +107,18 @@ impl Flow {
         self.norm_runs(spec, x, name, head_dim, Some(head_dim))
     }
 
+    /// RMSNorm of each run of `group` elements of a row, without a weight.
+    pub fn rms_norm_plain(&mut self, x: Tensor, eps: f32, group: usize) -> Tensor {
+        self.push(Op::Norm { norm: Norm::Rms { weight: None, eps }, group: Some(group) }, &[x], "norm")
+    }
+
+    /// RMSNorm of rows by the parameter of the full name `name` in scope, `[width]`.
+    pub fn rms_norm_by(&mut self, x: Tensor, name: &str, eps: f32) -> Tensor {
+        let width = self.width(x);
+        let weight = Some(self.named_param(name, &[width]));
+        self.push(Op::Norm { norm: Norm::Rms { weight, eps }, group: None }, &[x], name)
+    }
+
     fn norm_runs(&mut self, spec: &NormSpec, x: Tensor, name: &str, width: usize, group: Option<usize>) -> Tensor {
         let weight = Some(self.param(name, "weight", &[width]));
         let norm = match spec.kind {
@@ -169,8 +181,47 @@ impl Flow {
         self.push(Op::SelectRows, &[x, rows], "select_rows")
     }
 
+    /// Columns `start..start + width` of each row.
+    pub fn columns(&mut self, x: Tensor, start: usize, width: usize) -> Tensor {
+        self.push(Op::Columns { start, width }, &[x], "columns")
+    }
+
+    /// Each row times the parameter of the full name `name` in scope, `[size]`: as wide as the row, or one number for all.
+    pub fn mul_param(&mut self, x: Tensor, name: &str, size: usize) -> Tensor {
+        let weight = self.named_param(name, &[size]);
+        self.push(Op::MulParam { weight }, &[x], name)
+    }
+
+    /// A mixture of experts on rows `x`, routed by `logits` `[T, experts]`; each expert has the matrices
+    /// `experts.{e}.gate_proj.weight`, `up_proj`, `down_proj`.
+    pub fn moe(&mut self, x: Tensor, logits: Tensor, layer: &MoeLayer) -> Tensor {
+        let (width, inner) = (self.width(x), layer.intermediate_size);
+        let experts = (0..layer.experts).map(|expert| Expert {
+            gate: Some(self.param(&format!("experts.{expert}.gate_proj"), "weight", &[inner, width])),
+            up: self.param(&format!("experts.{expert}.up_proj"), "weight", &[inner, width]),
+            down: self.param(&format!("experts.{expert}.down_proj"), "weight", &[width, inner]),
+        });
+        let experts = experts.collect();
+        let expert_scale = layer.expert_scale.map(|name| self.named_param(name, &[layer.experts]));
+        let spec = MoeSpec {
+            experts,
+            top_k: layer.top_k,
+            score: layer.score,
+            choice_bias: None,
+            normalise: layer.normalise,
+            scale: 1.0,
+            expert_scale,
+            activation: layer.activation,
+        };
+        self.push(Op::Moe(spec), &[x, logits], "experts")
+    }
+
     fn param(&mut self, name: &str, kind: &str, shape: &[usize]) -> ParamId {
-        let full = format!("{}{name}.{kind}", self.scope);
+        self.named_param(&format!("{name}.{kind}"), shape)
+    }
+
+    fn named_param(&mut self, name: &str, shape: &[usize]) -> ParamId {
+        let full = format!("{}{name}", self.scope);
         self.graph.param(&full, shape).unwrap_or_else(|error| {
             self.fail(error.into());
             ParamId(u32::MAX)

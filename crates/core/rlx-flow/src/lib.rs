@@ -6,7 +6,9 @@ mod decoder;
 mod flow;
 mod rope;
 
-pub use decoder::{AttentionLayer, DecoderSpec, LayerSpec, Mlp, NormKind, NormPlacement, NormSpec, Taps};
+pub use decoder::{
+    AttentionLayer, DecoderSpec, LayerSpec, Mlp, MoeLayer, NormKind, NormPlacement, NormSpec, PerLayerInputs, Taps,
+};
 pub use flow::{Flow, FlowError, RopeTable, Tensor};
-pub use rlx_ir::{Activation, Graph};
+pub use rlx_ir::{Activation, Graph, RouterScore};
 pub use rope::{RopeScaling, RopeSpec, Yarn};

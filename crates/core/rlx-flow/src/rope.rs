@@ -205,6 +205,21 @@ impl RopeSpec {
             style: RopeStyle::HalfSplit,
         })
     }
+
+    /// RoPE over heads of `head_dim` whose first `turned` pairs have the frequencies of a whole head's, and whose others
+    /// stand still (`rope_type: proportional`).
+    ///
+    /// # Errors
+    /// As [`RopeSpec::new`], and if more is to turn than there is.
+    pub fn proportional(theta: f64, head_dim: usize, turned: usize, factor: f64) -> Result<RopeSpec, FlowError> {
+        let mut spec = RopeSpec::new(theta, head_dim, &RopeScaling::Linear { factor })?;
+        if turned > spec.inv_freq.len() {
+            let pairs = spec.inv_freq.len();
+            return Err(FlowError::Spec(format!("RoPE: {turned} turned pairs of {pairs}")));
+        }
+        spec.inv_freq[turned..].fill(0.0);
+        Ok(spec)
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub enum Presence {
     Required,
     /// In some.
     Optional,
+    /// In some, even where the model has no use for it: taken where it is asked for.
+    Spare,
     /// In some, and of no use here.
     Ignored,
 }
@@ -80,6 +82,11 @@ impl NameRule {
     /// A parameter that some checkpoints hold.
     pub const fn optional(canonical: &'static str, gguf: &'static str) -> NameRule {
         NameRule::new(canonical, gguf, Presence::Optional)
+    }
+
+    /// A parameter that some checkpoints hold, in some layers without use.
+    pub const fn spare(canonical: &'static str, gguf: &'static str) -> NameRule {
+        NameRule::new(canonical, gguf, Presence::Spare)
     }
 
     /// A tensor that some checkpoints hold and the model does not need.

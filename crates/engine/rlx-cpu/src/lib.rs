@@ -6,6 +6,7 @@ mod isa;
 mod limits;
 mod linear;
 pub mod math;
+pub mod moe;
 mod pool;
 pub mod rows;
 mod shared;

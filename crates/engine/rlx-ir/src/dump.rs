@@ -67,6 +67,16 @@ impl Graph {
                 }
                 text
             }
+            Op::Columns { start, width } => format!("{start}..{}", start + width),
+            Op::MulParam { weight } => name(*weight).to_string(),
+            Op::Moe(spec) => format!(
+                "experts={} top_k={} {:?}{} {:?}",
+                spec.experts.len(),
+                spec.top_k,
+                spec.score,
+                if spec.normalise { " normalised" } else { "" },
+                spec.activation
+            ),
             Op::Input | Op::Binary(_) | Op::SelectRows => String::new(),
         }
     }

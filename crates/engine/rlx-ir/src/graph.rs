@@ -1,5 +1,7 @@
 //! The graph: nodes in execution order over single-assignment values.
 
+use std::collections::HashMap;
+
 use crate::infer::{IrError, infer};
 use crate::{DType, Op, Shape, Symbol};
 
@@ -78,6 +80,7 @@ pub struct Node {
 pub struct Graph {
     symbols: Vec<String>,
     params: Vec<Param>,
+    param_ids: HashMap<String, ParamId>,
     caches: Vec<Cache>,
     values: Vec<Value>,
     nodes: Vec<Node>,
@@ -113,18 +116,18 @@ impl Graph {
     /// # Errors
     /// If the name is known with another shape.
     pub fn param(&mut self, name: &str, shape: &[usize]) -> Result<ParamId, IrError> {
-        if let Some(index) = self.params.iter().position(|param| param.name == name) {
-            if self.params[index].shape != shape {
-                return Err(IrError::ParamShape {
-                    name: name.to_string(),
-                    first: self.params[index].shape.clone(),
-                    second: shape.to_vec(),
-                });
+        if let Some(&id) = self.param_ids.get(name) {
+            let first = &self.params[id.index()].shape;
+            if first != shape {
+                let (first, second) = (first.clone(), shape.to_vec());
+                return Err(IrError::ParamShape { name: name.to_string(), first, second });
             }
-            return Ok(ParamId(index as u32));
+            return Ok(id);
         }
+        let id = ParamId(self.params.len() as u32);
         self.params.push(Param { name: name.to_string(), shape: shape.to_vec() });
-        Ok(ParamId(self.params.len() as u32 - 1))
+        self.param_ids.insert(name.to_string(), id);
+        Ok(id)
     }
 
     /// Declares a KV cache.

@@ -1,7 +1,7 @@
 //! Shape inference, and the verifier that repeats it over a whole graph.
 
 use crate::graph::{Graph, Value};
-use crate::{AttentionSpec, DType, Epilogue, HeadNorm, LinearPart, Norm, Op, ParamId, Shape, ValueId};
+use crate::{AttentionSpec, DType, Epilogue, HeadNorm, LinearPart, MoeSpec, Norm, Op, ParamId, Shape, ValueId};
 
 /// A graph that cannot be.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -78,6 +78,24 @@ pub(crate) fn infer(graph: &Graph, op: &Op, inputs: &[ValueId]) -> Inferred {
             let width = check.width(0)?;
             let rows = check.indices(1)?;
             Ok(vec![f32_value(Shape::new(rows.dims().iter().copied().chain([width.into()])))])
+        }
+        Op::Columns { start, width } => {
+            check.count(1)?;
+            let available = check.width(0)?;
+            if *width == 0 || start.checked_add(*width).is_none_or(|end| end > available) {
+                return Err(format!("{width} columns from {start} on are not in a row of {available}"));
+            }
+            Ok(vec![f32_value(check.activations(0)?.with_width(*width))])
+        }
+        Op::MulParam { weight } => {
+            check.count(1)?;
+            let width = check.width(0)?;
+            check.vector(*weight, 1).or_else(|_| check.vector(*weight, width))?;
+            Ok(vec![check.value(0)?.clone()])
+        }
+        Op::Moe(spec) => {
+            check.count(2)?;
+            Ok(vec![f32_value(check.moe(spec)?)])
         }
         Op::FusedLinear { norm, parts, epilogue } => {
             check.count(if *epilogue == Epilogue::Add { 2 } else { 1 })?;
@@ -200,6 +218,34 @@ impl Check<'_> {
         Ok(self.activations(x)?.with_width(out))
     }
 
+    fn moe(&self, spec: &MoeSpec) -> Result<Shape, String> {
+        let (x, logits) = (self.activations(0)?, self.activations(1)?);
+        let (width, experts) = (self.width(0)?, spec.experts.len());
+        if x.outer() != logits.outer() || self.width(1)? != experts {
+            return Err(format!("the router gives {} logits per row for {experts} experts", self.width(1)?));
+        }
+        if spec.top_k == 0 || spec.top_k > experts {
+            return Err(format!("{} experts of {experts} per token", spec.top_k));
+        }
+        let first = &spec.experts[0];
+        let inner = self.matrix(first.up)?.0;
+        for expert in &spec.experts {
+            if expert.gate.is_some() != first.gate.is_some() {
+                return Err("some experts have a gate, others have none".into());
+            }
+            let inward = expert.gate.iter().chain([&expert.up]).map(|&id| (id, (inner, width)));
+            for (id, want) in inward.chain([(expert.down, (width, inner))]) {
+                let found = self.matrix(id)?;
+                if found != want {
+                    let name = &self.graph.param_info(id).name;
+                    return Err(format!("expert matrix {name} is {found:?}, not {want:?}"));
+                }
+            }
+        }
+        spec.choice_bias.iter().chain(&spec.expert_scale).try_for_each(|&id| self.vector(id, experts))?;
+        Ok(x.clone())
+    }
+
     fn rope_table(&self, i: usize, head_dim: usize) -> Result<usize, String> {
         let width = self.width(i)?;
         if width % 2 != 0 || width > head_dim {
@@ -272,7 +318,7 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BinaryOp, Node};
+    use crate::{Activation, BinaryOp, Expert, Node, RouterScore};
 
     fn toy() -> (Graph, ValueId) {
         let mut g = Graph::new();
@@ -306,5 +352,61 @@ mod tests {
         assert!(matches!(g.clone().with_nodes(nodes), Err(IrError::Order { .. })));
         let twice = [g.nodes(), &g.nodes()[1..]].concat();
         assert!(matches!(g.with_nodes(twice), Err(IrError::Order { .. })));
+    }
+
+    #[test]
+    fn columns_and_parameters_fit_their_rows() {
+        let (mut g, x) = toy();
+        let one = g.param("one", &[1]).unwrap();
+        let wide = g.param("wide", &[9]).unwrap();
+        let y = g.push(Op::Columns { start: 2, width: 6 }, &[x], "y").unwrap()[0];
+        assert_eq!(g.value(y).shape.width(), Some(6));
+        for (start, width) in [(2, 7), (8, 1), (0, 0), (usize::MAX, 2)] {
+            assert!(g.push(Op::Columns { start, width }, &[x], "z").is_err(), "{start} {width}");
+        }
+        assert!(g.push(Op::MulParam { weight: one }, &[x], "s").is_ok());
+        assert!(g.push(Op::MulParam { weight: wide }, &[x], "s").is_err());
+    }
+
+    #[test]
+    fn experts_are_of_one_shape() {
+        let (mut g, x) = toy();
+        let router = g.param("router", &[3, 8]).unwrap();
+        let logits = g.push(Op::Linear(LinearPart { weight: router, bias: None }), &[x], "router").unwrap()[0];
+        let mut expert = |name: &str, inner: usize| Expert {
+            gate: Some(g.param(&format!("{name}.gate"), &[inner, 8]).unwrap()),
+            up: g.param(&format!("{name}.up"), &[inner, 8]).unwrap(),
+            down: g.param(&format!("{name}.down"), &[8, inner]).unwrap(),
+        };
+        let good = vec![expert("a", 5), expert("b", 5), expert("c", 5)];
+        let odd = expert("d", 6);
+        let spec = MoeSpec {
+            experts: good,
+            top_k: 2,
+            score: RouterScore::Softmax,
+            choice_bias: None,
+            normalise: true,
+            scale: 1.0,
+            expert_scale: None,
+            activation: Activation::Silu,
+        };
+        let y = g.push(Op::Moe(spec.clone()), &[x, logits], "moe").unwrap()[0];
+        assert_eq!(g.value(y), g.value(x));
+        assert_eq!(Op::Moe(spec.clone()).params().len(), 9);
+        let with = |change: &dyn Fn(&mut MoeSpec)| {
+            let mut spec = spec.clone();
+            change(&mut spec);
+            spec
+        };
+        for bad in [
+            with(&|spec| spec.top_k = 0),
+            with(&|spec| spec.top_k = 4),
+            with(&|spec| spec.experts[1] = odd),
+            with(&|spec| spec.experts[1].gate = None),
+            with(&|spec| spec.experts.truncate(2)),
+            with(&|spec| spec.expert_scale = Some(router)),
+        ] {
+            assert!(g.push(Op::Moe(bad.clone()), &[x, logits], "bad").is_err(), "{bad:?}");
+        }
     }
 }

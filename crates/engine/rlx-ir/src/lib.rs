@@ -16,7 +16,7 @@ pub use dtype::DType;
 pub use graph::{Cache, CacheId, Graph, Node, Param, ParamId, Value, ValueId};
 pub use infer::IrError;
 pub use op::{
-    Activation, AttentionSpec, BinaryOp, DynamicNtk, Epilogue, FusedRope, HeadNorm, LinearPart, Norm, Op, RopeStyle,
-    UnaryOp,
+    Activation, AttentionSpec, BinaryOp, DynamicNtk, Epilogue, Expert, FusedRope, HeadNorm, LinearPart, MoeSpec, Norm,
+    Op, RopeStyle, RouterScore, UnaryOp,
 };
 pub use shape::{Dim, Shape, Symbol};

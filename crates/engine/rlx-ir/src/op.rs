@@ -150,6 +150,53 @@ pub struct HeadNorm {
     pub eps: f32,
 }
 
+/// How a router's logits become scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RouterScore {
+    /// Softmax over all experts.
+    Softmax,
+    /// Sigmoid of each.
+    Sigmoid,
+}
+
+/// One expert of a mixture: `down(act(gate(x)) * up(x))`, or `down(act(up(x)))` without a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expert {
+    /// `[intermediate, width]`
+    pub gate: Option<ParamId>,
+    /// `[intermediate, width]`
+    pub up: ParamId,
+    /// `[width, intermediate]`
+    pub down: ParamId,
+}
+
+/// A mixture of experts, of which each token takes a few (Shazeer et al. 2017).
+///
+/// For each token: logits become scores; the `top_k` experts of highest score (plus `choice_bias`) are chosen, of equals the
+/// first; their weights are their scores, divided by their sum if `normalise`, times `scale`, times each expert's
+/// `expert_scale`. The result is the weighted sum of what the chosen experts make of the token.
+///
+/// It decomposes into a linear per expert over the rows that chose it, and weighted sums of rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MoeSpec {
+    /// All experts, with or without gates, of one shape.
+    pub experts: Vec<Expert>,
+    /// Experts a token takes.
+    pub top_k: usize,
+    /// How logits become scores.
+    pub score: RouterScore,
+    /// `[experts]`: added to scores where experts are chosen, not where they are weighed.
+    pub choice_bias: Option<ParamId>,
+    /// Whether the chosen weights are made to sum to one.
+    pub normalise: bool,
+    /// Multiplies all weights.
+    pub scale: f32,
+    /// `[experts]`: multiplies the weight of each expert.
+    pub expert_scale: Option<ParamId>,
+    /// Applied to the gate (or to up, without gates).
+    pub activation: Activation,
+}
+
 /// An operation of the graph.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
@@ -196,6 +243,20 @@ pub enum Op {
     Attention(AttentionSpec),
     /// Chosen rows: x `[T, width]`, indices i32 `[R]` -> `[R, width]`.
     SelectRows,
+    /// Columns `start..start + width` of each row: `[.., n]` -> `[.., width]`.
+    Columns {
+        /// The first column.
+        start: usize,
+        /// How many.
+        width: usize,
+    },
+    /// Each row times a parameter, elementwise: `[.., width]` -> same.
+    MulParam {
+        /// `[width]`, or `[1]` for all elements.
+        weight: ParamId,
+    },
+    /// A mixture of experts: x `[T, width]`, router logits `[T, experts]` -> `[T, width]`.
+    Moe(MoeSpec),
     /// Made by rlx-opt. norm(x), then several linears of it in one pass: x (and with [`Epilogue::Add`] the residual) -> one
     /// value per part (one in all with [`Epilogue::Gated`]).
     FusedLinear {
@@ -239,6 +300,9 @@ impl Op {
             Op::Rope { .. } => "rope",
             Op::Attention(_) => "attention",
             Op::SelectRows => "select_rows",
+            Op::Columns { .. } => "columns",
+            Op::MulParam { .. } => "mul_param",
+            Op::Moe(_) => "moe",
             Op::FusedLinear { .. } => "fused_linear",
             Op::FusedAttention { .. } => "fused_attention",
         }
@@ -258,6 +322,11 @@ impl Op {
                 let mut all = norm.as_ref().map_or(vec![], norm_params);
                 all.extend(parts.iter().flat_map(|part| [Some(part.weight), part.bias]));
                 all
+            }
+            Op::MulParam { weight } => vec![Some(*weight)],
+            Op::Moe(spec) => {
+                let experts = spec.experts.iter().flat_map(|e| [e.gate, Some(e.up), Some(e.down)]);
+                experts.chain([spec.choice_bias, spec.expert_scale]).collect()
             }
             Op::FusedAttention { q_norm, k_norm, .. } => vec![q_norm.map(|n| n.weight), k_norm.map(|n| n.weight)],
             _ => vec![],

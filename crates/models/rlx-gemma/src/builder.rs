@@ -32,12 +32,15 @@ impl From<GemmaConfig> for DecoderSpec {
                 ..AttentionLayer::new(sizes.num_attention_heads, sizes.num_key_value_heads, sizes.head_dim)
             },
             mlp: Mlp::gated(sizes.intermediate_size, Activation::GeluTanh),
+            beside_mlp: None,
+            output_scale: false,
             norms: if config.generation == Generation::Gemma1 { NormPlacement::Pre } else { NormPlacement::Sandwich },
         };
         DecoderSpec {
             vocab_size: sizes.vocab_size,
             hidden_size: sizes.hidden_size,
             embed_scale: Some((sizes.hidden_size as f32).sqrt()),
+            per_layer_inputs: None,
             layers: config.sliding.iter().map(layer).collect(),
             norm: NormSpec { kind: NormKind::Rms, eps: sizes.rms_norm_eps },
             ropes: vec![config.rope, config.rope_sliding],

@@ -1,7 +1,7 @@
 //! Config to decoder.
 
 use rlx_core::{BASE_MODEL_PREFIXES, CoreError, DecoderModel};
-use rlx_flow::{Activation, AttentionLayer, DecoderSpec, LayerSpec, Mlp, NormKind, NormPlacement, NormSpec};
+use rlx_flow::{Activation, AttentionLayer, DecoderSpec, LayerSpec, Mlp, NormKind, NormSpec};
 use rlx_weights::Checkpoint;
 
 use crate::{Llama32Config, weights};
@@ -32,7 +32,8 @@ impl From<Llama32Config> for DecoderSpec {
             vocab_size: config.vocab_size,
             hidden_size: config.hidden_size,
             embed_scale: None,
-            layers: vec![LayerSpec { attention, mlp, norms: NormPlacement::Pre }; config.num_hidden_layers],
+            per_layer_inputs: None,
+            layers: vec![LayerSpec::new(attention, mlp); config.num_hidden_layers],
             norm: NormSpec { kind: NormKind::Rms, eps: config.rms_norm_eps },
             ropes: vec![config.rope],
             logit_softcap: None,

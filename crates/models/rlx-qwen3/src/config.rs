@@ -1,6 +1,6 @@
 //! Sizes and switches of a Qwen model, from `config.json` or GGUF metadata.
 
-use rlx_core::{CoreError, DecoderSizes, HfConfig, rope_from_gguf, rope_from_hf, sliding_layers};
+use rlx_core::{CoreError, DecoderSizes, HfConfig, in_range, rope_from_gguf, rope_from_hf, sliding_layers};
 use rlx_flow::{RopeScaling, RopeSpec};
 use rlx_weights::Checkpoint;
 
@@ -19,7 +19,27 @@ pub struct Qwen3Config {
     pub o_bias: bool,
     /// The sliding window of each layer; none sees everything.
     pub windows: Vec<Option<usize>>,
+    /// Mixture of experts, in some or all layers.
+    pub moe: Option<Qwen3Moe>,
 }
+
+/// The mixture of experts of a Qwen3 MoE.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Qwen3Moe {
+    /// Experts of a layer.
+    pub num_experts: usize,
+    /// Experts a token takes.
+    pub num_experts_per_tok: usize,
+    /// Width of an expert.
+    pub moe_intermediate_size: usize,
+    /// Whether a token's weights are made to sum to one.
+    pub norm_topk_prob: bool,
+    /// Which layers have it; the others are dense.
+    pub sparse: Vec<bool>,
+}
+
+/// Experts of all layers; more is no model but an attack on memory.
+const MAX_EXPERTS: usize = 1 << 17;
 
 impl Qwen3Config {
     /// The config of a checkpoint, in whichever form it has one.
@@ -56,11 +76,12 @@ impl Qwen3Config {
             qkv_bias: qwen2 || attention_bias,
             o_bias: attention_bias,
             windows: windows_from_hf(&config, sizes.num_hidden_layers)?,
+            moe: moe_from_hf(&config, sizes.num_hidden_layers)?,
             sizes,
         })
     }
 
-    /// Reads the metadata of a GGUF file of architecture `qwen2` or `qwen3`. Norms and biases are seen from its tensors.
+    /// Reads the metadata of a GGUF file of architecture `qwen2`, `qwen3` or `qwen3moe`. Norms and biases are seen from its tensors.
     ///
     /// # Errors
     /// If a key is missing, of the wrong type or out of range.
@@ -75,6 +96,7 @@ impl Qwen3Config {
             qkv_bias: has("blk.0.attn_q.bias"),
             o_bias: has("blk.0.attn_output.bias"),
             windows: vec![None; sizes.num_hidden_layers],
+            moe: moe_from_gguf(checkpoint, sizes.num_hidden_layers)?,
             sizes,
         })
     }
@@ -91,6 +113,9 @@ impl Qwen3Config {
         }
         if self.windows.contains(&Some(0)) {
             return Err(CoreError::Config("a sliding window of 0 tokens".into()));
+        }
+        if let Some(moe) = &self.moe {
+            moe.validate(self.sizes.num_hidden_layers)?;
         }
         if self.rope.inv_freq.len() * 2 > self.sizes.head_dim {
             return Err(CoreError::Config(format!("RoPE turns more than a head of {}", self.sizes.head_dim)));
@@ -121,8 +146,61 @@ impl Qwen3Config {
             qkv_bias: false,
             o_bias: false,
             windows: vec![None; 3],
+            moe: None,
         })
     }
+}
+
+impl Qwen3Moe {
+    fn validate(&self, layers: usize) -> Result<(), CoreError> {
+        in_range("num_experts", self.num_experts, MAX_EXPERTS / layers)?;
+        in_range("num_experts_per_tok", self.num_experts_per_tok, self.num_experts)?;
+        in_range("moe_intermediate_size", self.moe_intermediate_size, 1 << 24)?;
+        if self.sparse.len() != layers {
+            return Err(CoreError::Config(format!("{} of {layers} layers are sparse or dense", self.sparse.len())));
+        }
+        Ok(())
+    }
+}
+
+fn moe_from_hf(config: &HfConfig<'_>, layers: usize) -> Result<Option<Qwen3Moe>, CoreError> {
+    if config.str("model_type")? != Some("qwen3_moe") {
+        return Ok(None);
+    }
+    let num_experts = match config.usize("num_experts")? {
+        Some(experts) => experts,
+        None => config.require_usize("num_local_experts")?,
+    };
+    let step = config.usize("decoder_sparse_step")?.unwrap_or(1);
+    let dense: Vec<u64> = match config.get("mlp_only_layers").and_then(|value| value.as_array()) {
+        Some(layers) => layers.iter().filter_map(|layer| layer.as_u64()).collect(),
+        None => vec![],
+    };
+    let sparse =
+        |layer: usize| num_experts > 0 && (layer + 1).checked_rem(step) == Some(0) && !dense.contains(&(layer as u64));
+    Ok(Some(Qwen3Moe {
+        num_experts,
+        num_experts_per_tok: config.usize("num_experts_per_tok")?.unwrap_or(8),
+        moe_intermediate_size: config.require_usize("moe_intermediate_size")?,
+        norm_topk_prob: config.bool("norm_topk_prob")?.unwrap_or(false),
+        sparse: (0..layers).map(sparse).collect(),
+    }))
+}
+
+fn moe_from_gguf(checkpoint: &Checkpoint, layers: usize) -> Result<Option<Qwen3Moe>, CoreError> {
+    let Some(metadata) = checkpoint.gguf().filter(|_| checkpoint.architecture() == Some("qwen3moe")) else {
+        return Ok(None);
+    };
+    let size =
+        |suffix: &str| -> Result<usize, CoreError> { Ok(metadata.require_u32(&metadata.arch_key(suffix))? as usize) };
+    Ok(Some(Qwen3Moe {
+        num_experts: size("expert_count")?,
+        num_experts_per_tok: size("expert_used_count")?,
+        moe_intermediate_size: size("expert_feed_forward_length")?,
+        // Files do not say; every published model does.
+        norm_topk_prob: true,
+        sparse: (0..layers).map(|i| checkpoint.tensor(&format!("blk.{i}.ffn_gate_inp.weight")).is_some()).collect(),
+    }))
 }
 
 /// The window of each layer: named per layer by transformers 5, or from `max_window_layers` on.

@@ -9,6 +9,7 @@ use super::CpuProgram;
 use super::program::{Weight, WeightData};
 use crate::attention::{self, AttentionArgs, HeadNorm, KvLayerView, SeqSpan};
 use crate::linear::{self, Epilogue, LinearArgs, LinearPart, LinearShape, PackedMatrix, Prologue};
+use crate::moe::{self, ExpertArgs, MoeArgs, RouterArgs};
 use crate::rows::{self, Operand};
 use crate::{Isa, RowsIn, RowsOut, SharedSlice, ThreadCtx, WorkCounter};
 
@@ -122,6 +123,19 @@ pub(super) enum Kernel<'a> {
         size: Size,
     },
     Attention(Box<AttentionArgs<'a>>),
+    Moe(Box<MoeArgs<'a>>),
+    Columns {
+        x: RowsIn<'a>,
+        start: usize,
+        out: RowsOut<'a>,
+        size: Size,
+    },
+    MulParam {
+        x: RowsIn<'a>,
+        weight: &'a [f32],
+        out: RowsOut<'a>,
+        size: Size,
+    },
     SelectRows {
         x: RowsIn<'a>,
         rows: usize,
@@ -199,6 +213,11 @@ impl<'a> Builder<'a> {
             Op::Rope { style, head_dim } => {
                 Kernel::Rope { style: *style, head_dim: *head_dim, x: input(0), table: input(1), out, size }
             }
+            Op::Columns { start, .. } => Kernel::Columns { x: input(0), start: *start, out, size },
+            Op::MulParam { weight } => {
+                Kernel::MulParam { x: input(0), weight: self.program.vector(*weight), out, size }
+            }
+            Op::Moe(spec) => Kernel::Moe(Box::new(self.moe(spec, size.rows, [input(0), input(1)], out))),
             Op::Attention(spec) => self.attention(node, spec, None, None, None),
             Op::FusedAttention { spec, q_norm, k_norm, rope } => self.attention(node, spec, *q_norm, *k_norm, *rope),
             Op::SelectRows => Kernel::SelectRows {
@@ -242,6 +261,32 @@ impl<'a> Builder<'a> {
             },
             precision: self.program.options.precision,
         })
+    }
+
+    fn moe(&self, spec: &rlx_ir::MoeSpec, rows: usize, [x, logits]: [RowsIn<'a>; 2], out: RowsOut<'a>) -> MoeArgs<'a> {
+        let matrix = |id: rlx_ir::ParamId| self.program.matrix(id);
+        let experts = spec.experts.iter().map(|expert| ExpertArgs {
+            gate: expert.gate.map(matrix),
+            up: matrix(expert.up),
+            down: matrix(expert.down),
+        });
+        MoeArgs {
+            rows,
+            x,
+            logits,
+            out,
+            experts: experts.collect(),
+            router: RouterArgs {
+                top_k: spec.top_k,
+                score: spec.score,
+                choice_bias: spec.choice_bias.map(|id| self.program.vector(id)),
+                normalise: spec.normalise,
+                scale: spec.scale,
+                expert_scale: spec.expert_scale.map(|id| self.program.vector(id)),
+            },
+            activation: spec.activation,
+            precision: self.program.options.precision,
+        }
     }
 
     fn norm(&self, norm: &Norm) -> NormStep<'a> {
@@ -324,6 +369,7 @@ impl Kernel<'_> {
         match self {
             Kernel::Linear(step) => step.scratch_bytes(isa, threads),
             Kernel::Attention(args) => attention::attention_scratch_bytes(args, isa, threads),
+            Kernel::Moe(args) => moe::moe_scratch_bytes(args, isa, threads),
             _ => 0,
         }
     }
@@ -356,6 +402,12 @@ impl Kernel<'_> {
                 rows::rope(ctx, isa, *style, *x, table.data, pairs, *out, size.rows, heads, *head_dim);
             }
             Kernel::Attention(args) => attention::attention(ctx, isa, work, scratch, args),
+            Kernel::Moe(args) => moe::moe(ctx, isa, work, scratch, args),
+            Kernel::Columns { x, start, out, size } => rows::columns(ctx, *x, *start, *out, size.rows, size.width),
+            Kernel::MulParam { x, weight, out, size } => {
+                let operand = if weight.len() == 1 { Operand::Scalar(weight[0]) } else { Operand::Row(weight) };
+                rows::binary(ctx, isa, BinaryOp::Mul, *x, operand, *out, size.rows, size.width);
+            }
             Kernel::SelectRows { x, rows, indices, out, width } => {
                 let done = rows::gather_rows(ctx, *x, *rows, indices, *out, *width);
                 debug_assert!(done.is_ok(), "indices are checked before the run");

@@ -109,6 +109,11 @@ impl CpuProgram {
     pub(crate) fn weight_bytes_of(&self, op: &Op) -> usize {
         match op {
             Op::Embedding { .. } => 0,
+            // What one token takes; a batch may take more.
+            Op::Moe(spec) => {
+                let all: usize = op.params().iter().map(|id| self.weights[id.index()].bytes()).sum();
+                all / spec.experts.len() * spec.top_k
+            }
             _ => op.params().iter().map(|id| self.weights[id.index()].bytes()).sum(),
         }
     }
@@ -145,6 +150,12 @@ fn usages(graph: &Graph) -> Vec<Usage> {
                 norm.iter().flat_map(norm_params).for_each(|id| mark(id, Usage::Vector));
             }
             Op::Norm { norm, .. } => norm_params(norm).for_each(|id| mark(id, Usage::Vector)),
+            Op::MulParam { weight } => mark(*weight, Usage::Vector),
+            Op::Moe(spec) => {
+                let matrices = spec.experts.iter().flat_map(|e| [e.gate, Some(e.up), Some(e.down)]).flatten();
+                matrices.for_each(|id| mark(id, Usage::Matrix));
+                spec.choice_bias.iter().chain(&spec.expert_scale).for_each(|&id| mark(id, Usage::Vector));
+            }
             Op::Embedding { table } => mark(*table, Usage::Table),
             Op::FusedAttention { q_norm, k_norm, .. } => {
                 q_norm.iter().chain(k_norm).for_each(|norm| mark(norm.weight, Usage::Vector));
@@ -156,7 +167,8 @@ fn usages(graph: &Graph) -> Vec<Usage> {
             | Op::RopeTable { .. }
             | Op::Rope { .. }
             | Op::Attention(_)
-            | Op::SelectRows => {}
+            | Op::SelectRows
+            | Op::Columns { .. } => {}
         }
     }
     usages

@@ -34,3 +34,11 @@ pub fn gather_rows(
     }
     Ok(())
 }
+
+/// `out[t] = x[t][start..start + width]` for `rows` rows.
+pub fn columns(ctx: &ThreadCtx<'_>, x: RowsIn<'_>, start: usize, out: RowsOut<'_>, rows: usize, width: usize) {
+    for t in ctx.share(rows, 1) {
+        // SAFETY: each row belongs to one thread.
+        unsafe { out.part(t, 0..width) }.copy_from_slice(&x.row(t, start + width)[start..]);
+    }
+}

@@ -11,7 +11,7 @@ mod rope;
 use crate::{RowsIn, RowsOut};
 
 pub use elementwise::{Operand, binary, gated, unary};
-pub use gather::{IndexError, gather_rows};
+pub use gather::{IndexError, columns, gather_rows};
 pub use norm::{layer_norm, layer_norm_groups, layer_norm_row, rms_norm, rms_norm_groups, rms_norm_row, softmax_rows};
 pub use rope::{rope, rope_row, rope_table};
 
