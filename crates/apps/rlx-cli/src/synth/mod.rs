@@ -1,6 +1,6 @@
 //! GGUF files of published shapes with random weights: for benchmarks and tests of models whose weights are not at hand.
 //!
-//! [`write`] makes a file that this engine and llama.cpp load: the published sizes, metadata as llama.cpp's converter
+//! [`write()`] makes a file that this engine and llama.cpp load: the published sizes, metadata as llama.cpp's converter
 //! writes it, the mix of tensor types of its quantiser, and a dummy vocabulary of the published size. Memory stays
 //! bounded: a file is written a few rows at a time.
 //!
@@ -31,7 +31,7 @@ pub use weights::CHUNKS;
 use tensors::Tensor;
 use weights::Weights;
 
-/// What [`write`] has written.
+/// What [`write()`] has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// Length of the file in bytes.
