@@ -183,8 +183,8 @@ unsafe impl Send for KvLayerView<'_> {}
 unsafe impl Sync for KvLayerView<'_> {}
 
 impl<'a> KvLayerView<'a> {
-    /// A view of blocks `0..blocks.len()`: block `b` of this layer is the [`KvLayout::bytes_per_block`] bytes at `blocks[b]
-    /// + offset`.
+    /// A view of blocks `0..blocks.len()`: block `b` of this layer is the [`KvLayout::bytes_per_block`] bytes at
+    /// `blocks[b] + offset`.
     ///
     /// # Safety
     /// Each of them is valid for reads and writes for `'a`, initialised, aligned to 4 bytes, and not used otherwise meanwhile.
