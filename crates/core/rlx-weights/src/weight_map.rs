@@ -86,7 +86,8 @@ impl WeightMap {
                 if let Some((tensor, transform)) = found {
                     matched.insert(tensor.name.as_str());
                     let expert = numbers.get(1).copied().unwrap_or(0);
-                    let slot = Slot { tensor: tensor.clone(), transform, expert, taken: rule.presence == Presence::Spare };
+                    let slot =
+                        Slot { tensor: tensor.clone(), transform, expert, taken: rule.presence == Presence::Spare };
                     if slots.insert(canonical, slot).is_some() {
                         return Err(WeightsError::Usage(format!("the name table has {} twice", rule.canonical)));
                     }
