@@ -122,7 +122,10 @@ pub(super) enum Kernel<'a> {
         out: RowsOut<'a>,
         size: Size,
     },
-    Attention(Box<AttentionArgs<'a>>),
+    Attention {
+        args: Box<AttentionArgs<'a>>,
+        exact: bool,
+    },
     Moe(Box<MoeArgs<'a>>),
     Columns {
         x: RowsIn<'a>,
@@ -306,7 +309,9 @@ impl<'a> Builder<'a> {
         rope: Option<rlx_ir::FusedRope>,
     ) -> Kernel<'a> {
         let head_norm = |norm: rlx_ir::HeadNorm| HeadNorm { weight: self.program.vector(norm.weight), eps: norm.eps };
-        Kernel::Attention(Box::new(AttentionArgs {
+        // `Precision::F32` promises f32 arithmetic, so no bf16 tiles whatever the cache holds.
+        let exact = self.program.options.precision == linear::Precision::F32;
+        let args = AttentionArgs {
             q: self.arena.rows_in(node.inputs[0]),
             k: self.arena.rows_in(node.inputs[1]),
             v: self.arena.rows_in(node.inputs[2]),
@@ -324,7 +329,8 @@ impl<'a> Builder<'a> {
             rope: rope.map(|rope| (rope.style, self.arena.read(node.inputs[3]), rope.pairs)),
             spans: self.spans,
             cache: spec.cache.map(|id| &self.caches[id.index()]),
-        }))
+        };
+        Kernel::Attention { args: Box::new(args), exact }
     }
 }
 
@@ -368,7 +374,9 @@ impl Kernel<'_> {
     pub(super) fn scratch_bytes(&self, isa: Isa, threads: usize) -> usize {
         match self {
             Kernel::Linear(step) => step.scratch_bytes(isa, threads),
-            Kernel::Attention(args) => attention::attention_scratch_bytes(args, isa, threads),
+            Kernel::Attention { args, exact } => {
+                attention::attention_scratch_bytes(args, attention_isa(isa, *exact), threads)
+            }
             Kernel::Moe(args) => moe::moe_scratch_bytes(args, isa, threads),
             _ => 0,
         }
@@ -401,7 +409,9 @@ impl Kernel<'_> {
                 let pairs = table.stride / 2;
                 rows::rope(ctx, isa, *style, *x, table.data, pairs, *out, size.rows, heads, *head_dim);
             }
-            Kernel::Attention(args) => attention::attention(ctx, isa, work, scratch, args),
+            Kernel::Attention { args, exact } => {
+                attention::attention(ctx, attention_isa(isa, *exact), work, scratch, args);
+            }
             Kernel::Moe(args) => moe::moe(ctx, isa, work, scratch, args),
             Kernel::Columns { x, start, out, size } => rows::columns(ctx, *x, *start, *out, size.rows, size.width),
             Kernel::MulParam { x, weight, out, size } => {
@@ -414,6 +424,11 @@ impl Kernel<'_> {
             }
         }
     }
+}
+
+/// The level that attention runs at: with `exact`, one below the bf16 tiles.
+fn attention_isa(isa: Isa, exact: bool) -> Isa {
+    if exact && isa == Isa::Amx { Isa::Avx512 } else { isa }
 }
 
 /// Rows `ids` of a table of any type, as f32.
