@@ -13,6 +13,7 @@ pub use rlx_cli as cli;
 pub use rlx_core as core;
 pub use rlx_gemma as gemma;
 pub use rlx_llama32 as llama32;
+pub use rlx_minicpm5 as minicpm5;
 pub use rlx_qwen3 as qwen3;
 pub use rlx_runtime as runtime;
 pub use rlx_text as text;
@@ -26,6 +27,7 @@ pub fn registry() -> rlx_cli::Registry {
     registry.register_family(llama32::Llama32::FAMILY);
     registry.register_family(qwen3::Qwen3::FAMILY);
     registry.register_family(gemma::Gemma::FAMILY);
+    registry.register_family(minicpm5::MiniCpm5::FAMILY);
     registry
 }
 

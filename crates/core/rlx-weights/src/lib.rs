@@ -16,6 +16,7 @@ mod quant_tag;
 pub mod safetensors_file;
 mod split;
 mod tensor;
+mod to_gguf;
 mod weight_map;
 
 pub use checkpoint::{Checkpoint, Format, OpenOptions};

@@ -5,6 +5,7 @@ use rlx_mem::AlignedBuf;
 
 use crate::{TensorView, WeightsError};
 
+pub use crate::to_gguf::gguf_tensors;
 pub use crate::weight_map::{MapOptions, WeightMap};
 
 /// One row of a family's table.

@@ -7,7 +7,7 @@ use rlx_ir::{DType, Param};
 use rlx_mem::Bytes;
 use rlx_runtime::Precision;
 use rlx_weights::gguf::GgufWriter;
-use rlx_weights::names::Presence;
+use rlx_weights::names::{gguf_tensors, match_pattern};
 use rlx_weights::{Checkpoint, GgufMetadata, TensorView};
 use serde_json::Value;
 
@@ -68,18 +68,18 @@ impl TinyModel {
         checkpoint(self.tensors.clone()).with_config(self.config.clone())
     }
 
-    /// The same weights under GGUF's names and in GGUF's row order.
+    /// The same weights as GGUF names, orders and stacks them.
     pub fn gguf_tensors(&self) -> Vec<TensorView> {
         let model = decoder(&self.family, &self.config);
         let head_dim = model.spec.layers[0].attention.head_dim;
-        let rename = |tensor: &TensorView| {
-            let rules = model.rules.iter().filter(|rule| rule.presence != Presence::Ignored);
-            let found = rules.filter_map(|rule| Some((rule, rule.gguf_name(&tensor.name)?))).next();
-            let (rule, name) = found.unwrap_or_else(|| panic!("{} has no GGUF name", tensor.name));
-            let reordered = rule.transform.to_stored(tensor, head_dim).expect("transforms are invertible");
-            TensorView { name, ..reordered }
+        let canonical = |tensor: &TensorView| {
+            let mut rules = model.rules.iter();
+            let rule = rules.find(|rule| match_pattern(rule.canonical, &tensor.name).is_some());
+            let rule = rule.unwrap_or_else(|| panic!("{} is not in the name table", tensor.name));
+            rule.hf_transform.to_canonical(tensor, head_dim, 0).expect("tensors are of the transform's shape")
         };
-        self.tensors.iter().map(rename).collect()
+        let params: Vec<TensorView> = self.tensors.iter().map(canonical).collect();
+        gguf_tensors(&model.rules, &params, head_dim).expect("every parameter has a GGUF name")
     }
 
     /// The checkpoint as a GGUF file with `metadata`.
