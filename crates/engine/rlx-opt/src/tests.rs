@@ -130,3 +130,88 @@ fn live_values_never_share_memory() {
     assert!(MemoryPlan::new(&layer(), &[]).is_err());
     assert!(MemoryPlan::new(&layer(), &[usize::MAX / 8]).is_err());
 }
+
+#[test]
+fn blocks_normalised_on_both_sides_keep_their_last_norm() {
+    let mut t = Toy { g: Graph::new() };
+    let tokens = t.g.symbol("T");
+    let x = t.g.input("x", DType::F32, Shape::rows(tokens, 16));
+    let h = t.norm(x, "pre", None);
+    let (gate, up) = (t.linear(h, "mlp.gate", 24), t.linear(h, "mlp.up", 24));
+    let gate = t.push(Op::Unary(UnaryOp::Activation(Activation::GeluTanh)), &[gate]);
+    let m = t.push(Op::Binary(BinaryOp::Mul), &[gate, up]);
+    let m = t.linear(m, "mlp.down", 16);
+    let m = t.norm(m, "post", None);
+    let x = t.push(Op::Binary(BinaryOp::Add), &[x, m]);
+    t.g.output("hidden", x);
+    let fused = optimise(t.g).unwrap();
+    let names: Vec<&str> = fused.nodes().iter().map(|node| node.op.name()).collect();
+    assert_eq!(names, ["input", "fused_linear", "fused_linear", "rms_norm", "add"], "\n{fused}");
+    assert!(fused.to_string().contains("rms pre eps=1e-5; mlp.gate, mlp.up; Gated(GeluTanh)"), "{fused}");
+}
+
+#[test]
+fn a_row_routed_and_taken_by_experts_is_normalised_once() {
+    let mut t = Toy { g: Graph::new() };
+    let tokens = t.g.symbol("T");
+    let x = t.g.input("x", DType::F32, Shape::rows(tokens, 16));
+    let h = t.norm(x, "pre", None);
+    let logits = t.linear(h, "router", 3);
+    let experts = (0..3)
+        .map(|e| Expert {
+            gate: None,
+            up: t.g.param(&format!("up.{e}"), &[8, 16]).unwrap(),
+            down: t.g.param(&format!("down.{e}"), &[16, 8]).unwrap(),
+        })
+        .collect();
+    let spec = MoeSpec {
+        experts,
+        top_k: 2,
+        score: RouterScore::Sigmoid,
+        choice_bias: None,
+        normalise: true,
+        scale: 1.0,
+        expert_scale: None,
+        activation: Activation::Relu2,
+    };
+    let m = t.push(Op::Moe(spec), &[h, logits]);
+    let x = t.push(Op::Binary(BinaryOp::Add), &[x, m]);
+    t.g.output("hidden", x);
+    let fused = optimise(t.g).unwrap();
+    let names: Vec<&str> = fused.nodes().iter().map(|node| node.op.name()).collect();
+    assert_eq!(names, ["input", "rms_norm", "fused_linear", "moe", "add"], "\n{fused}");
+}
+
+#[test]
+fn keys_of_several_layers_are_turned_once() {
+    let mut t = Toy { g: Graph::new() };
+    let tokens = t.g.symbol("T");
+    let x = t.g.input("x", DType::F32, Shape::rows(tokens, 16));
+    let positions = t.g.input("positions", DType::I32, Shape::new([tokens.into()]));
+    let table = t.push(Op::RopeTable { inv_freq: vec![1.0; 4], dynamic: None, attention_factor: 1.0 }, &[positions]);
+    let rope = Op::Rope { style: RopeStyle::HalfSplit, head_dim: 8 };
+    let k = t.linear(x, "k", 8);
+    let k = t.push(rope.clone(), &[k, table]);
+    let v = t.linear(x, "v", 8);
+    let cache = Some(t.g.cache(Cache { kv_heads: 1, k_dim: 8, v_dim: 8 }));
+    for layer in ["a", "b"] {
+        let q = t.linear(x, layer, 16);
+        let q = t.push(rope.clone(), &[q, table]);
+        let spec = AttentionSpec {
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 8,
+            v_head_dim: 8,
+            scale: 1.0,
+            causal: true,
+            window: None,
+            softcap: None,
+            cache,
+        };
+        let o = t.push(Op::Attention(spec), &[q, k, v]);
+        t.g.output(layer, o);
+    }
+    let fused = optimise(t.g).unwrap();
+    let count = |name: &str| fused.nodes().iter().filter(|node| node.op.name() == name).count();
+    assert_eq!((count("rope"), count("attention"), count("fused_attention")), (3, 2, 0), "\n{fused}");
+}
