@@ -30,6 +30,13 @@ const MODELS: &[&str] = &[
     "llama-3.2-1b:Q4_K_M",
     "llama-3.2-1b:Q8_0",
     "llama-3.2-1b:F16",
+    "qwen2.5-0.5b:Q4_K_M",
+    "gemma-2b:Q4_K_M",
+    "gemma2-2b:Q4_K_M",
+    "gemma3-1b:Q4_K_M",
+    "minicpm5-1b:Q4_K_M",
+    "gemma4-e2b:Q4_K_M",
+    "qwen3-30b-a3b:Q4_K_M",
 ];
 
 /// Instruction sets that are compared on each of the models that have this prefix.

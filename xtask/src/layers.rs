@@ -18,11 +18,20 @@ const CORE: &[(&str, u32)] = &[
     ("rlx-image", 0),
     ("rlx-flow", 0),
     ("rlx-ssm", 1),
+    ("rlx-vectors", 1),
     ("rlx-core", 2),
 ];
 
 /// Model families that are built on another one.
-const FAMILIES: &[(&str, &str)] = &[("rlx-minicpm5", "rlx-llama32"), ("rlx-sam2", "rlx-sam"), ("rlx-sam3", "rlx-sam2")];
+const FAMILIES: &[(&str, &str)] = &[
+    ("rlx-clinicalbert", "rlx-bert"),
+    ("rlx-embed", "rlx-bert"),
+    ("rlx-embed", "rlx-nomic"),
+    ("rlx-minicpm5", "rlx-llama32"),
+    ("rlx-sam2", "rlx-sam"),
+    ("rlx-sam3", "rlx-sam2"),
+    ("rlx-whisper", "rlx-vad"),
+];
 
 /// Stands in `apps` but knows no model: each family's thin `cli.rs` is written with it.
 const COMMAND_LINE: &str = "rlx-cli";

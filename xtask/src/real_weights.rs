@@ -47,7 +47,7 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
             }
             command.args(["--", "--ignored", "--nocapture"]);
             for (name, _) in &skipped {
-                command.args(["--skip", &name.replace('-', "_")]);
+                command.args(["--skip", &name.replace(['-', '.'], "_")]);
             }
             checked(&mut command)?;
         }

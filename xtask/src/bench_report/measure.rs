@@ -26,6 +26,10 @@ pub(super) struct Run {
     pub(super) tokens_per_second: [f64; 3],
     /// Bytes that one decoded token reads.
     pub(super) bytes_per_token: Option<f64>,
+    /// Parameters that one decoded token is multiplied with.
+    pub(super) parameters_per_token: Option<f64>,
+    /// Bytes of all weights but tables that are looked up in.
+    pub(super) weight_bytes: Option<f64>,
     pub(super) peak_rss_bytes: Option<f64>,
     pub(super) load_ms: Option<f64>,
     pub(super) isa: Option<String>,
@@ -46,8 +50,6 @@ pub(super) struct Limits {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Facts {
     pub(super) file_bytes: f64,
-    pub(super) tensor_bytes: f64,
-    pub(super) parameters: f64,
     /// Elements of the embedding table.
     pub(super) embedding: f64,
 }
@@ -89,15 +91,15 @@ impl Measured {
     pub(super) fn decode_cost(&self) -> Option<(f64, f64)> {
         let bytes = self.ours(|run| run.bytes_per_token)?;
         // Every weight that is read is multiplied and added once.
-        Some((2.0 * self.facts.parameters * (bytes / self.facts.tensor_bytes).min(1.0), bytes))
+        Some((2.0 * self.ours(|run| run.parameters_per_token)?, bytes))
     }
 
-    /// Operations of a prompt of `tokens`, and bytes if all weights are read once.
+    /// Operations of a prompt of `tokens`, and bytes if all weights are read once: among many tokens each expert has its own.
     pub(super) fn prefill_cost(&self, tokens: f64) -> Option<(f64, f64)> {
-        let (token, bytes) = self.decode_cost()?;
+        let (token, _) = self.decode_cost()?;
         // The output matrix is applied to the last token only.
         let output = 2.0 * self.facts.embedding;
-        Some(((token - output) * tokens + output, bytes))
+        Some(((token - output) * tokens + output, self.ours(|run| run.weight_bytes)?))
     }
 }
 
@@ -142,8 +144,6 @@ impl RlxRun {
         let hidden = metadata.and_then(|map| map.iter().find(|(key, _)| key.ends_with(".embedding_length")));
         Ok(Facts {
             file_bytes: number(&answer["file_bytes"]),
-            tensor_bytes: number(&answer["tensor_bytes"]),
-            parameters: number(&answer["parameters"]),
             embedding: hidden.map_or(0.0, |(_, v)| number(v)) * number(&answer["tokenizer"]["vocab_size"]),
         })
     }
@@ -191,6 +191,8 @@ fn our_run(answer: &Value) -> Result<Run> {
     Ok(Run {
         tokens_per_second,
         bytes_per_token: decode["bytes_per_token"].as_f64(),
+        parameters_per_token: decode["parameters_per_token"].as_f64(),
+        weight_bytes: decode["weight_bytes"].as_f64(),
         peak_rss_bytes: peak,
         load_ms: decode["load_ms"].as_f64(),
         isa: decode["isa"].as_str().map(str::to_owned),
@@ -296,7 +298,8 @@ pub(super) mod tests {
             "tests": [
                 { "test": "pp128", "tokens_per_second": 1500.0, "peak_rss_bytes": 500e6 },
                 { "test": "pp512", "tokens_per_second": 1900.0, "peak_rss_bytes": 520e6 },
-                { "test": "tg64", "tokens_per_second": 60.0, "bytes_per_token": 400e6, "load_ms": 210.0, "isa": "amx" },
+                { "test": "tg64", "tokens_per_second": 60.0, "bytes_per_token": 400e6, "weight_bytes": 500e6,
+                    "parameters_per_token": 596e6, "load_ms": 210.0, "isa": "amx" },
             ],
             "limits": { "dram_read_gb_s": 30.0, "f32_gflops": 400.0, "int8_gops": 1600.0, "amx_bf16_gflops": 5900.0,
                 "amx_int8_gops": null },
@@ -308,7 +311,7 @@ pub(super) mod tests {
             { "n_prompt": 0, "n_gen": 64, "samples_ts": [28.0, 32.0] },
         ]);
         let theirs = with_peer.then(|| peer_run(&peer).unwrap());
-        let facts = Facts { file_bytes: 404e6, tensor_bytes: 400e6, parameters: 596e6, embedding: 155e6 };
+        let facts = Facts { file_bytes: 404e6, embedding: 155e6 };
         Measured { model: model.to_owned(), facts, rounds: vec![(ours.clone(), theirs.clone()), (ours, theirs)] }
     }
 
@@ -321,7 +324,7 @@ pub(super) mod tests {
         assert_eq!(measured.ours(|run| run.peak_rss_bytes), Some(520e6));
         assert_eq!(measured.rounds[0].0.limits.as_ref().unwrap().peaks.len(), 3);
         assert_eq!(measured.decode_cost(), Some((1192e6, 400e6)));
-        assert_eq!(measured.prefill_cost(2.0), Some((882e6 * 2.0 + 310e6, 400e6)));
+        assert_eq!(measured.prefill_cost(2.0), Some((882e6 * 2.0 + 310e6, 500e6)));
         let rows = TESTS.map(|test| json!({ "test": test, "tokens_per_second": 7.5 }));
         assert_eq!(our_run(&json!(rows)).unwrap().tokens_per_second, [7.5; 3]);
         assert!(our_run(&json!({ "tests": [] })).is_err() && peer_run(&json!({})).is_err());

@@ -66,10 +66,22 @@ impl Registry {
         self
     }
 
-    /// Adds a model family, so that `inspect`, `check`, `auto` and the like know it, and a runner of its name.
+    /// Adds a family of language models, so that `inspect`, `check`, `auto` and the like know it, and a runner of its name.
     pub fn register_family(&mut self, family: Family) -> &mut Self {
+        self.register_network(family, Runner::new(family.name, family.about, crate::run::family))
+    }
+
+    /// Adds a family that has no runner of its name, since other commands run it: `inspect`, `check`, `parity` and the like know it.
+    pub fn register_known(&mut self, family: Family) -> &mut Self {
         self.families.register(family);
-        self.register(Runner::new(family.name, family.about, crate::run::family))
+        self
+    }
+
+    /// Adds a family of models of another kind with the runner that it brings, so that `inspect`, `check`, `parity` and the like
+    /// know it.
+    pub fn register_network(&mut self, family: Family, runner: Runner) -> &mut Self {
+        self.families.register(family);
+        self.register(runner)
     }
 
     /// All runners in the order of registration.

@@ -169,8 +169,8 @@ pub fn check_path(path: &Path, options: &OpenOptions, families: &Families) -> Re
     }
     // The family's own reading of the configuration finds what no list of keys knows.
     let Ok(family) = families.find(&checkpoint) else { return Ok(verdict) };
-    Ok(match (family.load)(&checkpoint) {
-        Ok(_) => verdict,
+    Ok(match family.check(&checkpoint) {
+        Ok(()) => verdict,
         Err(CoreError::Weights(WeightsError::MissingMetadata { keys })) => Verdict::MissingMetadata { keys },
         Err(error) => Verdict::KnownUnimplemented { what: error.to_string() },
     })

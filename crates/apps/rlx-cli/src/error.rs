@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 use rlx_core::fetch::FetchError;
+use rlx_weights::WeightsError;
 
 use crate::context::Context;
 
@@ -12,6 +13,11 @@ use crate::context::Context;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
+
+/// The user pressed Ctrl-C before there was an answer: exit code 130.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped")]
+pub struct Interrupted;
 
 const INTERRUPTED: u8 = 130;
 
@@ -37,7 +43,10 @@ pub(crate) fn report(error: &Error, context: &Context<'_>) -> ExitCode {
         // Nobody is left to be told if stderr is closed.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
-    if matches!(fetch, Some(FetchError::Interrupted)) {
+    let stopped = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<Interrupted>() || matches!(cause.downcast_ref(), Some(WeightsError::Interrupted { .. }))
+    };
+    if matches!(fetch, Some(FetchError::Interrupted)) || error.chain().any(stopped) {
         return ExitCode::from(INTERRUPTED);
     }
     let usage = error.chain().any(|cause| cause.is::<UsageError>());

@@ -3,8 +3,9 @@
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use rlx_core::fetch::{Phase, Progress};
 
 use crate::context::Context;
@@ -23,8 +24,7 @@ pub struct FetchProgress<'a> {
 impl<'a> FetchProgress<'a> {
     /// For one fetch.
     pub fn new(context: &'a Context<'a>) -> Self {
-        let target = if context.mode().quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let bar = ProgressBar::with_draw_target(None, target);
+        let bar = bar(context);
         bar.set_style(style("{spinner} {msg} {bytes}"));
         // Without the handler Ctrl-C just ends the program, which a fetch survives as well.
         FetchProgress { context, bar, interrupt: context.interrupt().ok(), last_line: String::new() }
@@ -35,6 +35,12 @@ impl Drop for FetchProgress<'_> {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// A bar that nobody sees if nothing is to be shown.
+fn bar(context: &Context<'_>) -> ProgressBar {
+    let target = if context.mode().quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    ProgressBar::with_draw_target(None, target)
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -92,8 +98,7 @@ pub struct PromptProgress {
 impl PromptProgress {
     /// For one prompt. Nothing is drawn before the first piece of it has run.
     pub fn new(context: &Context<'_>) -> Self {
-        let target = if context.mode().quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        PromptProgress { bar: ProgressBar::with_draw_target(None, target) }
+        PromptProgress { bar: bar(context) }
     }
 
     /// `done` of `total` tokens have run.
@@ -110,6 +115,151 @@ impl PromptProgress {
 
     /// Takes the bar away.
     pub fn finish(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Shows how many seconds of a sound have run, and stops on Ctrl-C.
+#[derive(Debug)]
+pub struct SoundProgress {
+    bar: ProgressBar,
+    interrupt: Option<Interrupt>,
+}
+
+impl SoundProgress {
+    /// For one sound; `what` is done to it.
+    pub fn new(context: &Context<'_>, what: impl Into<String>) -> Self {
+        let bar = bar(context).with_prefix(what.into());
+        bar.set_style(style("{prefix} {pos} s {msg}"));
+        // Without the handler Ctrl-C just ends the program.
+        SoundProgress { bar, interrupt: context.interrupt().ok() }
+    }
+
+    /// `done` seconds of `total`, if that is known, have run.
+    pub fn advance(&mut self, done: f64, total: Option<f64>) -> ControlFlow<()> {
+        if let Some(total) = total.filter(|_| self.bar.length().is_none()) {
+            let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                // A bar that cannot be written is not worth an error.
+                let _ = write!(out, "{:.1}", state.per_sec());
+            };
+            let bar = "{prefix} [{bar:30}] {pos}/{len} s, {rate} times real time, {eta} left";
+            self.bar.set_style(style(bar).with_key("rate", rate));
+            self.bar.set_length(total.ceil() as u64);
+        }
+        self.bar.set_position(done as u64);
+        self.poll()
+    }
+
+    /// `text` is being heard.
+    pub fn partial(&mut self, text: &str) {
+        self.bar.set_message(text.to_owned());
+    }
+
+    /// Whether to go on: not after Ctrl-C.
+    pub fn poll(&self) -> ControlFlow<()> {
+        match self.interrupt {
+            Some(interrupt) if interrupt.is_set() => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Writes something else, with the bar out of the way.
+    pub fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
+        self.bar.suspend(write)
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for SoundProgress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Shows how much of a file has been made, and stops on Ctrl-C.
+#[derive(Debug)]
+pub struct FileProgress {
+    bar: ProgressBar,
+    interrupt: Option<Interrupt>,
+}
+
+impl FileProgress {
+    /// For one file; `what` is done to it.
+    pub fn new(context: &Context<'_>, what: &'static str) -> Self {
+        let bar = bar(context).with_message(what);
+        bar.set_style(style("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
+        // Without the handler Ctrl-C just ends the program, and leaves an unfinished file behind.
+        FileProgress { bar, interrupt: context.interrupt().ok() }
+    }
+
+    /// `done` of `total` bytes are made.
+    pub fn advance(&mut self, done: u64, total: u64) -> ControlFlow<()> {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        match self.interrupt {
+            Some(interrupt) if interrupt.is_set() => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+impl Drop for FileProgress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Shows how many of a stream of items are done, how fast, and if its length is known the time that is left; stops on Ctrl-C.
+#[derive(Debug)]
+pub struct StreamProgress {
+    bar: ProgressBar,
+    /// What is done to what: `embedding`, `texts`.
+    words: (&'static str, &'static str),
+    start: Instant,
+    interrupt: Option<Interrupt>,
+}
+
+impl StreamProgress {
+    /// For one stream: `StreamProgress::new(context, "embedding", "texts")`.
+    pub fn new(context: &Context<'_>, verb: &'static str, items: &'static str) -> Self {
+        let bar = bar(context);
+        bar.set_style(style("{spinner} {msg}"));
+        // Waiting for a slow input is no standstill.
+        bar.enable_steady_tick(Duration::from_millis(200));
+        // Without the handler Ctrl-C just ends the program, and leaves an unfinished file behind.
+        StreamProgress { bar, words: (verb, items), start: Instant::now(), interrupt: context.interrupt().ok() }
+    }
+
+    /// `items` are done, which is `done` of `total` of the input, in whatever it is counted.
+    pub fn advance(&mut self, items: u64, done: u64, total: Option<u64>) -> ControlFlow<()> {
+        let (verb, unit) = self.words;
+        let rate = items as f64 / self.start.elapsed().as_secs_f64().max(1e-3);
+        self.bar.set_message(format!("{verb}: {items} {unit}, {rate:.0}/s"));
+        if let Some(total) = total {
+            if self.bar.length().is_none() {
+                self.bar.set_style(style("{msg} [{bar:30}] {percent}% {eta} left"));
+            }
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+        }
+        match self.interrupt {
+            Some(interrupt) if interrupt.is_set() => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+impl Drop for StreamProgress {
+    fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }

@@ -27,12 +27,12 @@ pub fn count(n: u64) -> String {
 }
 
 /// Rows as aligned columns, two spaces apart, each line indented by `indent` spaces. Columns whose cells all begin
-/// with a digit are aligned to the right.
+/// with a digit, or a minus sign and a digit, are aligned to the right.
 pub fn columns(rows: &[Vec<String>], indent: usize) -> String {
     let width = |column: usize| rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
     let numeric = |column: usize| {
         let mut cells = rows.iter().filter_map(|row| row.get(column));
-        cells.all(|cell| cell.starts_with(|c: char| c.is_ascii_digit()))
+        cells.all(|cell| cell.strip_prefix('-').unwrap_or(cell).starts_with(|c: char| c.is_ascii_digit()))
     };
     let mut out = String::new();
     for row in rows {
@@ -83,6 +83,8 @@ mod tests {
     fn columns_are_aligned() {
         let rows = vec![vec!["a".into(), "1 B".into(), "x".into()], vec!["bcd".into(), "10 B".into(), "yy".into()]];
         assert_eq!(columns(&rows, 1), " a     1 B  x\n bcd  10 B  yy\n");
+        let rows = vec![vec!["0.5".into(), "-".into()], vec!["-0.25".into(), "b".into()]];
+        assert_eq!(columns(&rows, 0), "  0.5  -\n-0.25  b\n");
     }
 
     #[test]

@@ -8,19 +8,8 @@ use rlx_ir::DType;
 use rlx_quant::dequantize;
 use rlx_weights::{Checkpoint, OpenOptions};
 
-/// Few and small layers, with rows that are no multiple of 256.
-fn small(architecture: &'static str) -> Shape {
-    let published = SHAPES.iter().find(|shape| shape.architecture == architecture).unwrap();
-    Shape {
-        num_hidden_layers: 3,
-        hidden_size: 96,
-        intermediate_size: 256 + 32,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 64,
-        vocab_size: 700,
-        ..published.clone()
-    }
+fn small(architecture: &str) -> Shape {
+    SHAPES.iter().find(|shape| shape.architecture == architecture).unwrap().tiny()
 }
 
 fn open(path: &Path) -> Checkpoint {
@@ -37,7 +26,7 @@ fn floats(dtype: DType, data: &[u8], count: usize) -> Vec<f32> {
 fn every_type_and_architecture_opens() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.gguf");
-    for architecture in ["llama", "qwen2", "qwen3", "gemma3"] {
+    for architecture in ["llama", "qwen2", "qwen3", "qwen3moe", "gemma3", "gemma4"] {
         let shape = small(architecture);
         for kind in FileType::all() {
             let summary = write(&shape, kind, 1, &path).unwrap();
@@ -108,7 +97,14 @@ fn impossible_files_are_errors_and_leave_nothing() {
 fn vocabularies_of_any_size_have_their_special_tokens() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.gguf");
-    let kinds = [("llama", Vocab::Llama3), ("llama", Vocab::SmolLm2), ("qwen3", Vocab::Qwen), ("gemma3", Vocab::Gemma)];
+    let kinds = [
+        ("llama", Vocab::Llama3),
+        ("llama", Vocab::SmolLm2),
+        ("llama", Vocab::MiniCpm5),
+        ("qwen3", Vocab::Qwen),
+        ("gemma3", Vocab::Gemma),
+        ("gemma4", Vocab::Gemma4),
+    ];
     for (architecture, vocab) in kinds {
         for vocab_size in [5, 260, 1000] {
             let shape = Shape { vocab_size, vocab, num_hidden_layers: 1, ..small(architecture) };

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rlx_flow::Taps;
-use rlx_ir::Param;
-use rlx_runtime::{CompileOptions, Executable, ParamData, RuntimeError, Session, SessionOptions};
+use rlx_ir::Op;
+use rlx_runtime::{CompileOptions, Executable, Session, SessionOptions};
 use rlx_text::{ChatInput, ChatTemplate, Message, Tokenizer};
-use rlx_weights::names::{MapOptions, WeightMap};
-use rlx_weights::{Checkpoint, OpenOptions};
+use rlx_weights::{Checkpoint, OpenOptions, mtp_tensors};
 
 use crate::{CoreError, DecoderModel, Family, load_tokenizer};
 
@@ -50,6 +49,8 @@ pub struct ModelInfo {
     pub vocab_size: usize,
     /// Number of parameters.
     pub parameters: u64,
+    /// Tensors of multi-token-prediction heads, which are no part of the model.
+    pub mtp_tensors: usize,
     /// Size of the checkpoint's files.
     pub file_bytes: u64,
     /// Time to open, pack and compile.
@@ -63,7 +64,7 @@ impl CausalLm {
     /// If the config is incomplete, tensors are missing, of wrong shape or unknown type, or the device is not there.
     pub fn load(checkpoint: &Checkpoint, family: &Family, options: &LoadOptions) -> Result<CausalLm, CoreError> {
         let start = Instant::now();
-        let model = (family.load)(checkpoint)?;
+        let model = family.decoder(checkpoint)?;
         let executable = compile(checkpoint, &model, options)?;
         let tokenizer = load_tokenizer(checkpoint, options.tokenizer.as_deref())?;
         let template = match (&options.chat_template, tokenizer.as_ref().and_then(Tokenizer::chat_template)) {
@@ -76,7 +77,8 @@ impl CausalLm {
             name: model_name(checkpoint),
             context_length: model.context_length,
             vocab_size: model.spec.vocab_size,
-            parameters: checkpoint.tensors().map(|tensor| tensor.element_count() as u64).sum(),
+            parameters: parameters(checkpoint),
+            mtp_tensors: mtp_tensors(checkpoint).len(),
             file_bytes: checkpoint.file_bytes(),
             load_time: start.elapsed(),
         };
@@ -91,6 +93,16 @@ impl CausalLm {
     /// The compiled model.
     pub fn executable(&self) -> &Arc<dyn Executable> {
         &self.executable
+    }
+
+    /// Length of sequences up to which a token's numbers do not depend on what else runs in its step. Dynamic RoPE scaling goes by
+    /// the longest sequence of a step.
+    pub(crate) fn independent_len(&self) -> usize {
+        let limits = self.executable.graph().nodes().iter().filter_map(|node| match &node.op {
+            Op::RopeTable { dynamic, .. } => Some(dynamic.as_ref()?.max_positions),
+            _ => None,
+        });
+        limits.min().unwrap_or(usize::MAX)
     }
 
     /// A session: the state of running sequences.
@@ -170,32 +182,17 @@ fn compile(
     options: &LoadOptions,
 ) -> Result<Arc<dyn Executable>, CoreError> {
     let graph = model.spec.build(options.taps)?;
-    let head_dim = model.spec.layers.first().map_or(0, |layer| layer.attention.head_dim);
-    let names = MapOptions {
-        layers: model.spec.layers.len(),
-        experts: model.spec.experts(),
-        head_dim,
-        prefixes: model.prefixes,
-    };
-    let mut weights = WeightMap::new(checkpoint, &model.rules, &names)?;
     // Every parameter is taken before any is packed, so that a checkpoint with a gap fails at once.
-    let mut found = std::collections::HashMap::new();
-    for param in graph.params() {
-        let tensor = weights.take(&param.name)?;
-        if tensor.shape != param.shape {
-            let what = format!("has shape {:?} in the checkpoint, the config says {:?}", tensor.shape, param.shape);
-            return Err(RuntimeError::Param { name: param.name.clone(), what }.into());
-        }
-        found.insert(param.name.clone(), tensor);
-    }
+    let (weights, params) = model.weights(checkpoint, &graph)?;
     weights.finish()?;
-    let mut source = |param: &Param| match found.remove(&param.name) {
-        Some(tensor) => {
-            Ok(ParamData { dtype: tensor.dtype, shape: tensor.shape.clone(), bytes: tensor.aligned_data() })
-        }
-        None => Err(RuntimeError::Param { name: param.name.clone(), what: "asked for twice".into() }),
-    };
-    Ok(rlx_runtime::compile(graph, &mut source, &options.compile)?)
+    crate::network::compile(graph, params, &options.compile)
+}
+
+/// Elements of the model's tensors, without heads to draft with.
+fn parameters(checkpoint: &Checkpoint) -> u64 {
+    let heads = mtp_tensors(checkpoint);
+    let own = checkpoint.tensors().filter(|tensor| !heads.contains(tensor.name.as_str()));
+    own.map(|tensor| tensor.element_count() as u64).sum()
 }
 
 fn model_name(checkpoint: &Checkpoint) -> String {

@@ -30,6 +30,10 @@ pub enum CoreError {
     UnknownArchitecture { architecture: String, supported: String },
     #[error("this is a {architecture} file: use `rlx-run {family}` (or `rlx-run auto`)")]
     OtherFamily { architecture: String, family: String },
+    #[error("models of the family {family} do not generate text: use `rlx-run {family}`")]
+    NoDecoder { family: String },
+    #[error("models of the family {family} cannot be written as GGUF files")]
+    NoGguf { family: String },
     #[error("the checkpoint has no tokenizer; give one with --tokenizer, or the prompt with --prompt-ids")]
     NoTokenizer,
     #[error("the checkpoint has no chat template; give one with --chat-template (a file, or a name such as chatml)")]
@@ -38,8 +42,14 @@ pub enum CoreError {
     EmptyPrompt,
     #[error("the prompt has {tokens} tokens, but at most {max_seq} fit (raise --max-seq, or shorten the prompt)")]
     PromptTooLong { tokens: usize, max_seq: usize },
+    #[error("a text has {tokens} tokens, but the model takes at most {max}: cut it, or have it cut")]
+    TextTooLong { tokens: usize, max: usize },
     #[error("the text has {tokens} tokens, fewer than one window of {window}")]
     TextTooShort { tokens: usize, window: usize },
+    #[error("the draft model must have the model's vocabulary: {0}")]
+    DraftVocabulary(String),
+    #[error("draft of {0} tokens: from 1 to {max} are possible", max = crate::MAX_DRAFT_TOKENS)]
+    DraftTokens(usize),
     #[error("input {name}: {what}")]
     Input { name: String, what: String },
 }

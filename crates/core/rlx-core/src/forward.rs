@@ -5,7 +5,7 @@ use rlx_runtime::{Entry, KvType, Logits, Session, SessionOptions};
 use rlx_weights::Checkpoint;
 
 use crate::tensors::{NamedTensor, NamedTensors, TensorData};
-use crate::{CausalLm, CoreError, Families, Family, LoadOptions};
+use crate::{CausalLm, CoreError, Families, Family, LoadOptions, Task};
 
 /// How to run [`forward`].
 #[derive(Clone, Debug)]
@@ -35,6 +35,9 @@ pub fn forward(
     options: &ForwardOptions,
 ) -> Result<NamedTensors, CoreError> {
     let family = families.find(checkpoint)?;
+    if let Task::Network { forward, .. } = family.task {
+        return forward(checkpoint, load, inputs);
+    }
     CausalLm::load_for_forward(checkpoint, family, load)?.forward(inputs, options)
 }
 
@@ -72,20 +75,35 @@ impl CausalLm {
         let names: Vec<String> = self.executable().graph().outputs().iter().map(|(name, _)| name.clone()).collect();
         let mut results: Vec<Vec<f32>> = vec![vec![]; names.len()];
         let (mut greedy_ids, mut step_logits) = (Vec::new(), Vec::new());
+        // All rows in one step: dynamic RoPE scaling goes by the longest of them. A row of padding alone has nothing to run.
+        let real: Vec<Vec<u32>> = rows.iter().map(|row| row.iter().flatten().copied().collect()).collect();
+        let sequences: Vec<_> = real.iter().map(|_| session.add_sequence()).collect();
+        let entries = sequences.iter().zip(&real).filter(|(_, tokens)| !tokens.is_empty());
+        let entries: Vec<Entry<'_>> =
+            entries.map(|(&sequence, tokens)| Entry { sequence, tokens, logits: Logits::All }).collect();
+        if entries.is_empty() {
+            return Err(CoreError::EmptyPrompt);
+        }
+        session.step(&entries)?;
+        let total: usize = real.iter().map(Vec::len).sum();
         let mut raw = Vec::new();
-        for row in &rows {
-            let tokens: Vec<u32> = row.iter().flatten().copied().collect();
-            let sequence = session.add_sequence();
-            session.step(&[Entry { sequence, tokens: &tokens, logits: Logits::All }])?;
-            for (name, result) in names.iter().zip(&mut results) {
-                session.read_output(name, &mut raw)?;
-                scatter(row, &raw, result);
+        for (name, result) in names.iter().zip(&mut results) {
+            session.read_output(name, &mut raw)?;
+            let width = raw.len() / total;
+            let mut at = 0;
+            for (row, tokens) in rows.iter().zip(&real) {
+                let end = at + tokens.len() * width;
+                scatter(row, &raw[at..end], width, result);
+                at = end;
             }
-            if greedy > 0 {
-                let generated = greedy_tokens(&mut session, sequence, greedy, &mut step_logits)?;
-                greedy_ids.extend(tokens.iter().chain(&generated).map(|&id| i64::from(id)));
-            }
-            session.remove(sequence)?;
+        }
+        for (&sequence, tokens) in sequences.iter().zip(&real).filter(|(_, tokens)| greedy > 0 && !tokens.is_empty()) {
+            // The logits of the row's last token, once more and alone.
+            session.truncate(sequence, tokens.len() - 1)?;
+            let last = &tokens[tokens.len() - 1..];
+            session.step(&[Entry { sequence, tokens: last, logits: Logits::Last }])?;
+            let generated = greedy_tokens(&mut session, sequence, greedy, &mut step_logits)?;
+            greedy_ids.extend(tokens.iter().chain(&generated).map(|&id| i64::from(id)));
         }
         let mut outputs = NamedTensors::new();
         for (name, data) in names.into_iter().zip(results) {
@@ -101,9 +119,9 @@ impl CausalLm {
 }
 
 /// Batch, length, and for each row its tokens with none where there is padding.
-type TokenRows = (usize, usize, Vec<Vec<Option<u32>>>);
+pub(crate) type TokenRows = (usize, usize, Vec<Vec<Option<u32>>>);
 
-fn token_rows(inputs: &NamedTensors) -> Result<TokenRows, CoreError> {
+pub(crate) fn token_rows(inputs: &NamedTensors) -> Result<TokenRows, CoreError> {
     let fail = |name: &str, what: &str| CoreError::Input { name: name.into(), what: what.into() };
     let integers = |name: &str| match inputs.get(name) {
         None => Ok(None),
@@ -128,10 +146,8 @@ fn token_rows(inputs: &NamedTensors) -> Result<TokenRows, CoreError> {
     Ok((batch, len, rows))
 }
 
-/// Appends the rows of `values` to `out`, with zeros where the tokens have padding.
-fn scatter(tokens: &[Option<u32>], values: &[f32], out: &mut Vec<f32>) {
-    let real = tokens.iter().flatten().count();
-    let width = values.len() / real.max(1);
+/// Appends the rows of `values`, each of `width`, to `out`, with zeros where the tokens have padding.
+pub(crate) fn scatter(tokens: &[Option<u32>], values: &[f32], width: usize, out: &mut Vec<f32>) {
     let mut rows = values.chunks_exact(width.max(1));
     for token in tokens {
         match token.and_then(|_| rows.next()) {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rlx_runtime::{Entry, Logits, SequenceId, Session, StepProfile};
 use rlx_text::{LogitsProcessor, Sampler, SamplerOptions, StopMatcher, StreamDecoder};
 
-use crate::{CausalLm, CoreError};
+use crate::draft::Pace;
+use crate::{CausalLm, CoreError, DraftStats, Drafter, MAX_DRAFT_TOKENS};
 
 /// How to generate.
 #[derive(Clone, Debug)]
@@ -52,6 +53,16 @@ impl StopReason {
     }
 }
 
+/// What takes part in generating besides the model.
+#[derive(Default)]
+pub struct Assist<'a> {
+    /// Changes logits before each token is picked.
+    pub processor: Option<&'a mut dyn LogitsProcessor>,
+    /// Drafts tokens, up to so many at once ([`MAX_DRAFT_TOKENS`] at most), for the model to check in one step. The answer stays the
+    /// same, but may come sooner; drafting stops by itself where it does not.
+    pub drafter: Option<(&'a mut dyn Drafter, usize)>,
+}
+
 /// A piece of the answer as it comes.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
@@ -88,6 +99,8 @@ pub struct Generation {
     pub decode_time: Duration,
     /// [`Session::profile`] as it was when the prompt had run; empty unless the session records times.
     pub prompt_profile: Vec<StepProfile>,
+    /// What became of drafted tokens.
+    pub drafts: DraftStats,
 }
 
 impl Generation {
@@ -120,22 +133,125 @@ impl CausalLm {
         options: &GenerateOptions,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Generation, CoreError> {
-        self.generate_with(session, sequence, prompt, options, None, on_event)
+        self.generate_with(session, sequence, prompt, options, Assist::default(), on_event)
     }
 
-    /// As [`CausalLm::generate`], with logits changed by `processor` before each token is picked.
+    /// As [`CausalLm::generate`], with logits changed and tokens drafted by `assist`.
     ///
     /// # Errors
-    /// As [`CausalLm::generate`].
+    /// As [`CausalLm::generate`], and if the assistance fails.
     pub fn generate_with(
         &self,
         session: &mut Session,
         sequence: SequenceId,
         prompt: &[u32],
         options: &GenerateOptions,
-        mut processor: Option<&mut dyn LogitsProcessor>,
+        mut assist: Assist<'_>,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Generation, CoreError> {
+        if let Some((_, tokens)) = assist.drafter
+            && !(1..=MAX_DRAFT_TOKENS).contains(&tokens)
+        {
+            return Err(CoreError::DraftTokens(tokens));
+        }
+        let (mut decoding, finished) = self.begin(session, sequence, prompt, options, on_event)?;
+        if finished && options.max_tokens > 0 {
+            let mut kept = decoding.history.len();
+            let done = decoding.run(session, sequence, &mut assist, &mut kept, on_event);
+            // Of a draft, what was not accepted.
+            session.truncate(sequence, kept)?;
+            decoding.result.reason = done?;
+        }
+        Ok(decoding.finish(on_event))
+    }
+
+    /// Generates after several prompts at once, each in a sequence of its own that is forgotten afterwards: single tokens of all
+    /// run in one step. `on_event` is told which prompt it is about. Each answer is what its prompt alone would give.
+    ///
+    /// # Errors
+    /// As [`CausalLm::generate`].
+    pub fn generate_batch(
+        &self,
+        session: &mut Session,
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+        on_event: &mut dyn FnMut(usize, Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<Generation>, CoreError> {
+        let sequences: Vec<SequenceId> = prompts.iter().map(|_| session.add_sequence()).collect();
+        let result = self.run_batch(session, &sequences, prompts, options, on_event);
+        for sequence in sequences {
+            session.remove(sequence)?;
+        }
+        result
+    }
+
+    fn run_batch(
+        &self,
+        session: &mut Session,
+        sequences: &[SequenceId],
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+        on_event: &mut dyn FnMut(usize, Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<Generation>, CoreError> {
+        let (vocab, max_seq) = (session.vocab(), session.options().max_seq);
+        let mut rows = Vec::with_capacity(prompts.len());
+        // Rows that go on, each with the token that it runs next.
+        let mut live: Vec<(usize, u32)> = Vec::new();
+        for (i, (&sequence, prompt)) in sequences.iter().zip(prompts).enumerate() {
+            let mut tell = |event: Event<'_>| on_event(i, event);
+            let (mut row, finished) = self.begin(session, sequence, prompt, options, &mut tell)?;
+            if finished && options.max_tokens > 0 {
+                match row.pick(session.logits_mut(), &mut Assist::default(), &mut tell)? {
+                    ControlFlow::Continue(id) => live.push((i, id)),
+                    ControlFlow::Break(reason) => row.result.reason = reason,
+                }
+            }
+            rows.push(row);
+            if rows[i].result.reason == StopReason::Cancelled {
+                break;
+            }
+        }
+        while !live.is_empty() {
+            live.retain(|&(i, _)| {
+                let full = rows[i].history.len() > max_seq;
+                if full {
+                    rows[i].result.reason = StopReason::MaxSeq;
+                }
+                !full
+            });
+            let longest = live.iter().map(|&(i, _)| rows[i].history.len()).max().unwrap_or(0);
+            let at_once = if longest > self.independent_len() { 1 } else { live.len().max(1) };
+            let mut going = Vec::with_capacity(live.len());
+            for live in live.chunks(at_once) {
+                let tokens = live.iter().map(|(i, id)| (sequences[*i], std::slice::from_ref(id)));
+                let entries = tokens.map(|(sequence, tokens)| Entry { sequence, tokens, logits: Logits::Last });
+                session.step(&entries.collect::<Vec<_>>())?;
+                for (&(i, _), logits) in live.iter().zip(session.logits_mut().chunks_exact_mut(vocab)) {
+                    match rows[i].pick(logits, &mut Assist::default(), &mut |event| on_event(i, event))? {
+                        ControlFlow::Continue(id) => going.push((i, id)),
+                        ControlFlow::Break(reason) => rows[i].result.reason = reason,
+                    }
+                }
+            }
+            live = going;
+            if rows.iter().any(|row| row.result.reason == StopReason::Cancelled) {
+                live.iter().for_each(|&(i, _)| rows[i].result.reason = StopReason::Cancelled);
+                break;
+            }
+        }
+        let finish = |(i, row): (usize, Decoding<'_>)| row.finish(&mut |event| on_event(i, event));
+        Ok(rows.into_iter().enumerate().map(finish).collect())
+    }
+
+    /// Runs the prompt. False if that was stopped.
+    fn begin<'a>(
+        &self,
+        session: &mut Session,
+        sequence: SequenceId,
+        prompt: &[u32],
+        options: &'a GenerateOptions,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(Decoding<'a>, bool), CoreError> {
         if prompt.is_empty() {
             return Err(CoreError::EmptyPrompt);
         }
@@ -144,85 +260,29 @@ impl CausalLm {
         if past + prompt.len() > max_seq {
             return Err(CoreError::PromptTooLong { tokens: past + prompt.len(), max_seq });
         }
-        let mut sampler = Sampler::new(options.sampler.clone())?;
+        let sampler = Sampler::new(options.sampler.clone())?;
         let tokenizer = self.tokenizer().ok();
         let stop_ids = tokenizer.filter(|_| !options.ignore_eos).map_or(vec![], |t| t.eos_ids().to_vec());
-        let mut stops = StopMatcher::new(options.stop.clone(), stop_ids);
-        let mut decoder = tokenizer.map(|tokenizer| StreamDecoder::continuing(tokenizer, prompt));
+        let stops = StopMatcher::new(options.stop.clone(), stop_ids);
+        let decoder = tokenizer.map(|tokenizer| StreamDecoder::continuing(tokenizer, prompt));
 
         let start = Instant::now();
-        let mut result = Generation {
-            ids: vec![],
-            text: String::new(),
-            reason: StopReason::MaxTokens,
-            prompt_tokens: prompt.len(),
-            prompt_time: Duration::ZERO,
-            decode_time: Duration::ZERO,
-            prompt_profile: vec![],
-        };
         let finished = session
             .prefill(sequence, prompt, |done| on_event(Event::Prompt { done, total: prompt.len() }).is_continue())?;
-        result.prompt_time = start.elapsed();
-        result.prompt_profile = session.profile();
-        if !finished {
-            result.reason = StopReason::Cancelled;
-            return Ok(result);
-        }
-        let decode_start = Instant::now();
-        let mut history = session.tokens(sequence)?.to_vec();
-        while result.ids.len() < options.max_tokens {
-            let logits = session.logits_mut();
-            if let Some(processor) = processor.as_deref_mut() {
-                processor.process(logits, &history);
-            }
-            let id = sampler.sample(logits, &history)?;
-            if stops.is_stop_id(id) {
-                result.reason = StopReason::Stop;
-                break;
-            }
-            result.ids.push(id);
-            history.push(id);
-            let piece = decoder.as_mut().map_or(String::new(), |decoder| decoder.push(id));
-            let state = stops.push(&piece);
-            result.text.push_str(&state.emit);
-            result.decode_time = decode_start.elapsed();
-            if on_event(Event::Token { id, text: &state.emit }).is_break() {
-                result.reason = StopReason::Cancelled;
-                break;
-            }
-            if state.stopped {
-                result.reason = StopReason::Stop;
-                break;
-            }
-            if result.ids.len() == options.max_tokens {
-                break;
-            }
-            if history.len() > max_seq {
-                result.reason = StopReason::MaxSeq;
-                break;
-            }
-            session.step(&[Entry { sequence, tokens: &[id], logits: Logits::Last }])?;
-        }
-        self.finish_text(&mut result, decoder, stops, on_event);
-        Ok(result)
-    }
-
-    /// Gives out what the decoder and the stop matcher held back, unless a stop text swallowed it.
-    fn finish_text(
-        &self,
-        result: &mut Generation,
-        decoder: Option<StreamDecoder>,
-        mut stops: StopMatcher,
-        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) {
-        let rest = decoder.map_or(String::new(), |mut decoder| decoder.finish());
-        let mut text = stops.push(&rest).emit;
-        text.push_str(&stops.finish());
-        if let (false, Some(&id)) = (text.is_empty(), result.ids.last()) {
-            result.text.push_str(&text);
-            // The answer is complete; a wish to stop has nothing left to stop.
-            let _ = on_event(Event::Token { id, text: &text });
-        }
+        let result = Generation {
+            ids: vec![],
+            text: String::new(),
+            reason: if finished { StopReason::MaxTokens } else { StopReason::Cancelled },
+            prompt_tokens: prompt.len(),
+            prompt_time: start.elapsed(),
+            decode_time: Duration::ZERO,
+            prompt_profile: session.profile(),
+            drafts: DraftStats::default(),
+        };
+        let history = session.tokens(sequence)?.to_vec();
+        let independent_len = self.independent_len();
+        let start = Instant::now();
+        Ok((Decoding { options, sampler, stops, decoder, history, independent_len, result, start }, finished))
     }
 
     /// Logits after the last token of `ids`, F32 `[vocab]`.
@@ -235,5 +295,169 @@ impl CausalLm {
         session.remove(sequence)?;
         done?;
         Ok(session.logits().to_vec())
+    }
+}
+
+/// The state between two tokens.
+struct Decoding<'a> {
+    options: &'a GenerateOptions,
+    sampler: Sampler,
+    stops: StopMatcher,
+    decoder: Option<StreamDecoder>,
+    /// The prompt and all generated tokens.
+    history: Vec<u32>,
+    /// See [`CausalLm::independent_len`].
+    independent_len: usize,
+    result: Generation,
+    start: Instant,
+}
+
+impl Decoding<'_> {
+    /// Gives out what the decoder and the stop matcher held back, unless a stop text swallowed it.
+    fn finish(mut self, on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Generation {
+        let rest = self.decoder.as_mut().map_or(String::new(), StreamDecoder::finish);
+        let mut text = self.stops.push(&rest).emit;
+        text.push_str(&self.stops.finish());
+        let mut result = self.result;
+        if let (false, Some(&id)) = (text.is_empty(), result.ids.last()) {
+            result.text.push_str(&text);
+            // The answer is complete; a wish to stop has nothing left to stop.
+            let _ = on_event(Event::Token { id, text: &text });
+        }
+        result
+    }
+
+    /// Picks tokens, from the logits of the prompt's last one on, until the answer ends. `kept` counts the tokens of the sequence
+    /// that are not a rejected draft.
+    fn run(
+        &mut self,
+        session: &mut Session,
+        sequence: SequenceId,
+        assist: &mut Assist<'_>,
+        kept: &mut usize,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<StopReason, CoreError> {
+        let vocab = session.vocab();
+        let mut pace = Pace::new(assist.drafter.as_ref().map_or(0, |(_, tokens)| *tokens));
+        // What the last step ran: a token that was picked, and a draft of those after it.
+        let mut tokens: Vec<u32> = vec![];
+        let mut draft_time = None;
+        loop {
+            let mut accepted = 0;
+            let reason = loop {
+                let logits = &mut session.logits_mut()[accepted * vocab..(accepted + 1) * vocab];
+                match self.pick(logits, assist, on_event)? {
+                    ControlFlow::Break(reason) => break Some(reason),
+                    ControlFlow::Continue(id) if tokens.get(accepted + 1) == Some(&id) => {
+                        accepted += 1;
+                        *kept += 1;
+                    }
+                    ControlFlow::Continue(_) => break None,
+                }
+            };
+            self.result.drafts.accepted += accepted;
+            if let Some(reason) = reason {
+                return Ok(reason);
+            }
+            if let Some(time) = draft_time {
+                pace.drafted(tokens.len() - 1, accepted, time);
+            }
+            let max_seq = session.options().max_seq;
+            if self.history.len() > max_seq {
+                return Ok(StopReason::MaxSeq);
+            }
+            session.truncate(sequence, *kept)?;
+
+            tokens.clear();
+            tokens.extend(self.history.last());
+            // The step gives one token more than the draft has.
+            let wanted = self.options.max_tokens - self.result.ids.len() - 1;
+            let longest = max_seq.min(self.independent_len).saturating_sub(self.history.len());
+            let room = wanted.min(longest).min(MAX_DRAFT_TOKENS);
+            draft_time = self.draft(assist, &mut pace, room, vocab, &mut tokens)?;
+            let start = Instant::now();
+            match tokens.len() {
+                1 => session.step(&[Entry { sequence, tokens: &tokens, logits: Logits::Last }])?,
+                _ => session.verify(sequence, &tokens)?,
+            }
+            pace.stepped(tokens.len(), start.elapsed());
+            *kept += 1;
+        }
+    }
+
+    /// Appends a draft of at most `room` tokens. The time it took is given if it is the drafter's.
+    fn draft(
+        &mut self,
+        assist: &mut Assist<'_>,
+        pace: &mut Pace,
+        room: usize,
+        vocab: usize,
+        tokens: &mut Vec<u32>,
+    ) -> Result<Option<Duration>, CoreError> {
+        let mut time = None;
+        if let (Some(processor), true) = (&mut assist.processor, room > 0) {
+            processor.forced(&self.history, tokens)?;
+        }
+        if let (1, Some((drafter, _))) = (tokens.len(), &mut assist.drafter) {
+            let length = pace.length().min(room);
+            if length > 0 {
+                let stats = &mut self.result.drafts;
+                if stats.draft_time.is_zero() {
+                    let start = Instant::now();
+                    drafter.prepare(&self.history[..self.history.len() - 1])?;
+                    stats.draft_time += start.elapsed();
+                }
+                let start = Instant::now();
+                drafter.draft(&self.history, length, tokens)?;
+                time = Some(start.elapsed());
+            }
+        }
+        tokens.truncate(1 + room);
+        let known = tokens.iter().position(|&id| id as usize >= vocab).unwrap_or(tokens.len());
+        tokens.truncate(known);
+        let stats = &mut self.result.drafts;
+        stats.draft_time += time.unwrap_or_default();
+        stats.drafted += tokens.len() - 1;
+        match tokens.len() {
+            1 => stats.plain_steps += 1,
+            _ => stats.verify_steps += 1,
+        }
+        Ok(time.filter(|_| tokens.len() > 1))
+    }
+
+    /// Picks the next token and shows it, unless it ends the answer.
+    fn pick(
+        &mut self,
+        logits: &mut [f32],
+        assist: &mut Assist<'_>,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<StopReason, u32>, CoreError> {
+        if let Some(processor) = &mut assist.processor {
+            processor.process(logits, &self.history)?;
+        }
+        let id = self.sampler.sample(logits, &self.history)?;
+        if self.stops.is_stop_id(id) {
+            return Ok(ControlFlow::Break(StopReason::Stop));
+        }
+        self.result.ids.push(id);
+        self.history.push(id);
+        let piece = self.decoder.as_mut().map_or(String::new(), |decoder| decoder.push(id));
+        let state = self.stops.push(&piece);
+        self.result.text.push_str(&state.emit);
+        self.result.decode_time = self.start.elapsed();
+        if on_event(Event::Token { id, text: &state.emit }).is_break() {
+            return Ok(ControlFlow::Break(StopReason::Cancelled));
+        }
+        let complete = match &mut assist.processor {
+            Some(processor) => processor.is_complete(&self.history)?,
+            None => false,
+        };
+        Ok(if state.stopped || complete {
+            ControlFlow::Break(StopReason::Stop)
+        } else if self.result.ids.len() == self.options.max_tokens {
+            ControlFlow::Break(StopReason::MaxTokens)
+        } else {
+            ControlFlow::Continue(id)
+        })
     }
 }

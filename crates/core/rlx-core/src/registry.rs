@@ -1,10 +1,12 @@
 //! Which families there are, and which of them a checkpoint belongs to.
 
 use rlx_flow::DecoderSpec;
-use rlx_weights::Checkpoint;
-use rlx_weights::names::NameRule;
+use rlx_ir::Graph;
+use rlx_weights::names::{MapOptions, NameRule, WeightMap};
+use rlx_weights::{Checkpoint, TensorView};
 
-use crate::CoreError;
+use crate::network::take_params;
+use crate::{CoreError, GgufHeader, LoadOptions, NamedTensors, StoredModel};
 
 /// A decoder-only language model read from a checkpoint's config: what it computes, and where its weights are.
 #[derive(Clone, Debug)]
@@ -18,6 +20,33 @@ pub struct DecoderModel {
     /// Other spellings of the beginning of canonical names in Hugging Face checkpoints; see
     /// [`MapOptions::prefixes`](rlx_weights::names::MapOptions::prefixes).
     pub prefixes: &'static [(&'static str, &'static str)],
+}
+
+impl DecoderModel {
+    /// Dim of the heads of the first layer, which [`Transform::LlamaRopePermute`](rlx_weights::names::Transform) goes by.
+    pub fn head_dim(&self) -> usize {
+        self.spec.layers.first().map_or(0, |layer| layer.attention.head_dim)
+    }
+
+    /// What the name table needs to know of the model.
+    pub(crate) fn map_options(&self) -> MapOptions<'static> {
+        MapOptions {
+            layers: self.spec.layers.len(),
+            experts: self.spec.experts(),
+            head_dim: self.head_dim(),
+            prefixes: self.prefixes,
+        }
+    }
+
+    /// The checkpoint's tensors by this model's names, and of them the parameters of `graph`, in its order.
+    ///
+    /// # Errors
+    /// If one is missing or of another shape.
+    pub fn weights(&self, checkpoint: &Checkpoint, graph: &Graph) -> Result<(WeightMap, Vec<TensorView>), CoreError> {
+        let mut weights = WeightMap::new(checkpoint, &self.rules, &self.map_options())?;
+        let params = take_params(&mut weights, graph)?;
+        Ok((weights, params))
+    }
 }
 
 /// For [`DecoderModel::prefixes`]: checkpoints saved of the base model, without `lm_head`, leave `model.` out.
@@ -34,11 +63,71 @@ pub struct Family {
     pub gguf_architectures: &'static [&'static str],
     /// Values of `model_type` in `config.json`.
     pub hf_model_types: &'static [&'static str],
-    /// Reads the model.
-    pub load: fn(&Checkpoint) -> Result<DecoderModel, CoreError>,
+    /// What the models do, and how one is read.
+    pub task: Task,
+}
+
+/// What the models of a family do.
+#[derive(Clone, Copy, Debug)]
+pub enum Task {
+    /// Decoder-only language models, which [`CausalLm`](crate::CausalLm) runs.
+    Decoder {
+        /// Reads the model.
+        load: fn(&Checkpoint) -> Result<DecoderModel, CoreError>,
+        /// Says what a GGUF file of the model must say.
+        to_gguf: fn(&Checkpoint) -> Result<GgufHeader, CoreError>,
+    },
+    /// Models of another kind, with a runner of their own. Common to all are a reading of the config and one pass on named tensors.
+    Network {
+        /// Reads the config and finds what is missing or impossible, without touching weights.
+        check: fn(&Checkpoint) -> Result<(), CoreError>,
+        /// Loads the model and runs it once: `in.*` to `out.*`, named and shaped as the reference class has them.
+        forward: fn(&Checkpoint, &LoadOptions, &NamedTensors) -> Result<NamedTensors, CoreError>,
+        /// GGUF files of the models; none if there are no such files.
+        gguf: Option<GgufForm>,
+    },
+}
+
+/// GGUF files of the models of a family that is no decoder.
+#[derive(Clone, Copy, Debug)]
+pub struct GgufForm {
+    /// Says what a GGUF file of the model holds.
+    pub stored: fn(&Checkpoint) -> Result<StoredModel, CoreError>,
+    /// Outputs of the reference class, without `out.`, whose weights llama.cpp's converter leaves out of the file.
+    pub without: &'static [&'static str],
 }
 
 impl Family {
+    /// Reads a language model.
+    ///
+    /// # Errors
+    /// If the family has none, or the config is incomplete or impossible.
+    pub fn decoder(&self, checkpoint: &Checkpoint) -> Result<DecoderModel, CoreError> {
+        match self.task {
+            Task::Decoder { load, .. } => load(checkpoint),
+            Task::Network { .. } => Err(CoreError::NoDecoder { family: self.name.to_string() }),
+        }
+    }
+
+    /// Reads the config and finds what is missing or impossible.
+    ///
+    /// # Errors
+    /// What was found.
+    pub fn check(&self, checkpoint: &Checkpoint) -> Result<(), CoreError> {
+        match self.task {
+            Task::Decoder { load, .. } => load(checkpoint).map(drop),
+            Task::Network { check, .. } => check(checkpoint),
+        }
+    }
+
+    /// Outputs that a GGUF file of the models cannot give; see [`GgufForm::without`].
+    pub fn not_in_gguf(&self) -> &'static [&'static str] {
+        match self.task {
+            Task::Network { gguf: Some(form), .. } => form.without,
+            _ => &[],
+        }
+    }
+
     /// Whether a checkpoint of this architecture (GGUF name or Hugging Face model type) is of this family.
     pub fn takes(&self, checkpoint: &Checkpoint) -> bool {
         let Some(architecture) = checkpoint.architecture() else { return false };

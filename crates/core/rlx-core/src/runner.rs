@@ -18,11 +18,11 @@ pub trait DecoderFamily {
 /// A language model of one family with a session of its own.
 ///
 /// ```no_run
-/// # use rlx_core::{DecoderFamily, Runner, Family, DecoderModel, CoreError};
+/// # use rlx_core::{DecoderFamily, Runner, Family, Task, DecoderModel, CoreError};
 /// # struct Any;
 /// # impl DecoderFamily for Any {
 /// #     const FAMILY: Family = Family { name: "any", about: "", gguf_architectures: &[], hf_model_types: &[],
-/// #         load: |_| Err(CoreError::EmptyPrompt) };
+/// #         task: Task::Decoder { load: |_| Err(CoreError::EmptyPrompt), to_gguf: |_| Err(CoreError::EmptyPrompt) } };
 /// # }
 /// # fn main() -> Result<(), CoreError> {
 /// let mut runner = Runner::<Any>::builder().weights("model.gguf").max_seq(2048).build()?;

@@ -78,7 +78,8 @@ impl DecoderSizes {
             },
             hidden_size,
             intermediate_size: size("feed_forward_length")?,
-            num_hidden_layers: size("block_count")?,
+            // The count includes the layers of multi-token-prediction heads.
+            num_hidden_layers: size("block_count")?.saturating_sub(optional("nextn_predict_layers").unwrap_or(0)),
             num_attention_heads,
             num_key_value_heads: optional("attention.head_count_kv").unwrap_or(num_attention_heads),
             head_dim,

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use rlx_text::{GgufVocab, Tokenizer};
-use rlx_weights::{Checkpoint, GgufMetadata};
+use rlx_weights::gguf::GgufArray;
+use rlx_weights::{Checkpoint, GgufMetadata, GgufValue};
 
 use crate::CoreError;
 
@@ -70,4 +71,35 @@ fn vocabulary(metadata: &GgufMetadata) -> Option<GgufVocab> {
         chat_template: metadata.get_str("tokenizer.chat_template").map(str::to_string),
         model_name: metadata.get_str("general.name").map(str::to_string),
     })
+}
+
+/// Writes the tokenizer metadata of a GGUF file, which [`load_tokenizer`] reads.
+pub fn set_vocabulary(vocab: &GgufVocab, metadata: &mut GgufMetadata) {
+    let mut set = |name: &str, value: Option<GgufValue>| {
+        if let Some(value) = value {
+            metadata.set(format!("tokenizer.ggml.{name}"), value);
+        }
+    };
+    let strings = |texts: &[String]| GgufValue::Array(GgufArray::String(texts.iter().collect()));
+    set("model", Some(vocab.model.as_str().into()));
+    set("pre", vocab.pre.as_deref().map(GgufValue::from));
+    set("tokens", Some(strings(&vocab.tokens)));
+    set("scores", vocab.scores.clone().map(GgufValue::from));
+    set("token_type", vocab.token_types.clone().map(GgufValue::from));
+    set("merges", vocab.merges.as_deref().map(strings));
+    set("bos_token_id", vocab.bos_id.map(GgufValue::from));
+    set("eos_token_id", vocab.eos_id.map(GgufValue::from));
+    set("eot_token_id", vocab.eot_id.map(GgufValue::from));
+    set("eom_token_id", vocab.eom_id.map(GgufValue::from));
+    set("unknown_token_id", vocab.unk_id.map(GgufValue::from));
+    set("seperator_token_id", vocab.sep_id.map(GgufValue::from));
+    set("padding_token_id", vocab.pad_id.map(GgufValue::from));
+    set("add_bos_token", vocab.add_bos.map(GgufValue::from));
+    set("add_eos_token", vocab.add_eos.map(GgufValue::from));
+    set("add_space_prefix", vocab.add_space_prefix.map(GgufValue::from));
+    set("normalizer.lowercase", vocab.lowercase.map(GgufValue::from));
+    set("normalizer.strip_accents", vocab.strip_accents.map(GgufValue::from));
+    if let Some(template) = &vocab.chat_template {
+        metadata.set("tokenizer.chat_template", template.as_str());
+    }
 }

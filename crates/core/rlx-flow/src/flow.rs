@@ -1,8 +1,9 @@
 //! The builder that models write their mathematics with.
 
 use rlx_ir::{
-    Activation, AttentionSpec, BinaryOp, Cache, DType, Expert, Graph, IrError, LinearPart, MoeSpec, Norm, Op, ParamId,
-    RopeStyle, Shape, UnaryOp, ValueId,
+    Activation, AttentionSpec, BinaryOp, Cache, Conv1dSpec, CrossAttentionSpec, CrossKv, CrossKvId, DType, Dim,
+    DistanceBias, DistanceTable, Expert, Graph, IrError, LinearPart, MoeSpec, Norm, Op, ParamId, RopeStyle, ScoreBias,
+    Shape, UnaryOp, ValueId, Window,
 };
 
 use crate::{MoeLayer, NormKind, NormSpec, RopeSpec};
@@ -27,6 +28,51 @@ pub struct Tensor(ValueId);
 pub struct RopeTable {
     table: Tensor,
     style: RopeStyle,
+}
+
+/// A convolution along the rows of each sequence; see [`Conv1dSpec`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv1d {
+    /// Channels of the result.
+    pub out: usize,
+    /// Which rows it sees.
+    pub window: Window,
+    /// Runs of channels that see only themselves; as many as channels for a depthwise convolution.
+    pub groups: usize,
+    /// Whether there is a `bias`.
+    pub bias: bool,
+}
+
+/// What is added to the scores of attention.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Biases<'a> {
+    /// By the distance of key and query.
+    pub distance: Option<Distances<'a>>,
+    /// `[T, 1]`: to all scores of each key; minus infinity hides it.
+    pub key: Option<Tensor>,
+}
+
+/// Scores by the distance of key and query; see [`DistanceBias`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Distances<'a> {
+    /// Queries times `name.weight` `[left + right + 1, head_dim]`, with distances clamped to `-left..=right` (Shaw et al. 2018).
+    Table {
+        /// The table's name.
+        name: &'a str,
+        /// Most keys to the left that are told apart.
+        left: usize,
+        /// Most keys to the right that are told apart.
+        right: usize,
+    },
+    /// Queries times projected distances (Dai et al. 2019).
+    Projected {
+        /// `[D, heads * head_dim]`, ascending, the middle of an odd `D` for distance 0.
+        table: Tensor,
+        /// Full name of the parameter `[heads, head_dim]` added to queries for keys.
+        content: &'a str,
+        /// Full name of the parameter `[heads, head_dim]` added to queries for distances.
+        position: &'a str,
+    },
 }
 
 /// Builds a [`Graph`]. Parameter names are the scope plus the name given, as `model.layers.0.` + `mlp.up_proj` + `.weight`.
@@ -72,6 +118,24 @@ impl Flow {
         Tensor(self.graph.input(name, DType::I32, Shape::new([symbol.into()])))
     }
 
+    /// Declares an F32 input `[symbol, width]`.
+    pub fn rows_input(&mut self, name: &str, symbol: &str, width: usize) -> Tensor {
+        let symbol = self.graph.symbol(symbol);
+        Tensor(self.graph.input(name, DType::F32, Shape::rows(symbol, width)))
+    }
+
+    /// Declares an I32 input with an index for each row of `x`, whose number may follow from a convolution's.
+    pub fn index_input_of(&mut self, name: &str, x: Tensor) -> Tensor {
+        let outer = self.outer(x);
+        Tensor(self.graph.input(name, DType::I32, Shape::new(outer)))
+    }
+
+    /// Declares an F32 input with a row of `width` for each row of `x`, whose number may follow from a convolution's.
+    pub fn rows_input_of(&mut self, name: &str, x: Tensor, width: usize) -> Tensor {
+        let dims = self.outer(x).into_iter().chain([width.into()]);
+        Tensor(self.graph.input(name, DType::F32, Shape::new(dims)))
+    }
+
     /// Names a value as an output of the graph.
     pub fn output(&mut self, name: &str, x: Tensor) {
         self.graph.output(name, x.0);
@@ -94,6 +158,43 @@ impl Flow {
         let weight = self.param(name, "weight", &[out, width]);
         let bias = bias.then(|| self.param(name, "bias", &[out]));
         self.push(Op::Linear(LinearPart { weight, bias }), &[x], name)
+    }
+
+    /// A convolution along the rows of each sequence, with `name.weight` `[out, in / groups, taps]` and `name.bias` `[out]`.
+    pub fn conv1d(&mut self, x: Tensor, name: &str, conv: Conv1d) -> Tensor {
+        let Conv1d { out, window, groups, bias } = conv;
+        let width = self.width(x);
+        if groups == 0 || !width.is_multiple_of(groups) {
+            self.fail(FlowError::Spec(format!("{name}: {width} channels in {groups} groups")));
+            return x;
+        }
+        let weight = self.param(name, "weight", &[out, width / groups, window.taps]);
+        let bias = bias.then(|| self.param(name, "bias", &[out]));
+        let dims = self.graph.values().get(x.0.index()).map(|value| value.shape.dims());
+        if let Some(&[Dim::Symbolic { symbol, .. }, _]) = dims
+            && let Err(error) = self.graph.windowed(symbol, window)
+        {
+            self.fail(error.into());
+        }
+        self.push(Op::Conv1d(Conv1dSpec { weight, bias, window, groups, activation: None }), &[x], name)
+    }
+
+    /// A convolution that sees one row, which is a linear of it: `name.weight` `[out, in, 1]` and `name.bias` `[out]`.
+    pub fn pointwise_conv1d(&mut self, x: Tensor, name: &str, out: usize, bias: bool) -> Tensor {
+        let width = self.width(x);
+        let weight = self.param(name, "weight", &[out, width, 1]);
+        let bias = bias.then(|| self.param(name, "bias", &[out]));
+        self.push(Op::Linear(LinearPart { weight, bias }), &[x], name)
+    }
+
+    /// `x W^T (+ b)` with parameters of the full names in scope `weight` `[out, in]` (a tied table, say) and `bias` `[out]`.
+    pub fn linear_by(&mut self, x: Tensor, weight: &str, bias: Option<&str>, out: usize) -> Tensor {
+        let width = self.width(x);
+        let part = LinearPart {
+            weight: self.named_param(weight, &[out, width]),
+            bias: bias.map(|bias| self.named_param(bias, &[out])),
+        };
+        self.push(Op::Linear(part), &[x], weight)
     }
 
     /// Normalises rows with `name.weight` (and `name.bias`).
@@ -151,6 +252,55 @@ impl Flow {
         self.push(Op::Attention(spec), &[q, k, v], "attention")
     }
 
+    /// Declares one layer of the cross KV cache.
+    pub fn cross_kv(&mut self, kv: CrossKv) -> CrossKvId {
+        self.graph.cross_kv(kv)
+    }
+
+    /// Keeps keys and values for the cross-attention of another graph.
+    pub fn store_cross_kv(&mut self, k: Tensor, v: Tensor, layer: CrossKvId) {
+        self.push_all(Op::StoreCrossKv(layer), &[k, v], "store_cross_kv");
+    }
+
+    /// Attention to the keys and values that an encoder left.
+    pub fn cross_attention(&mut self, q: Tensor, spec: CrossAttentionSpec) -> Tensor {
+        self.push(Op::CrossAttention(spec), &[q], "cross_attention")
+    }
+
+    /// What the tokens `rows` `[A]` attend to in `chosen` heads of a cross-attention.
+    pub fn cross_weights(&mut self, q: Tensor, rows: Tensor, spec: CrossAttentionSpec, chosen: Vec<usize>) -> Tensor {
+        self.push(Op::CrossWeights { spec, chosen }, &[q, rows], "cross_weights")
+    }
+
+    /// Attention within the batch with something added to its scores; `table` for [`DistanceTable::Operand`], `key` with a bias of
+    /// keys.
+    pub fn biased_attention(&mut self, qkv: [Tensor; 3], spec: AttentionSpec, bias: Biases<'_>) -> Tensor {
+        let Biases { distance, key } = bias;
+        let mut operands = qkv.to_vec();
+        if distance.is_none() && key.is_none() {
+            return self.push(Op::Attention(spec), &operands, "attention");
+        }
+        let distance = distance.map(|distance| {
+            let by_head = [spec.heads, spec.head_dim];
+            match distance {
+                Distances::Table { name, left, right } => {
+                    let rows = left.saturating_add(right).saturating_add(1);
+                    let table = self.param(name, "weight", &[rows, spec.head_dim]);
+                    DistanceBias { table: DistanceTable::Param { table, left }, content: None, position: None }
+                }
+                Distances::Projected { table, content, position } => {
+                    operands.push(table);
+                    let content = Some(self.named_param(content, &by_head));
+                    let position = Some(self.named_param(position, &by_head));
+                    DistanceBias { table: DistanceTable::Operand, content, position }
+                }
+            }
+        });
+        operands.extend(key);
+        let bias = ScoreBias { distance, key: key.is_some() };
+        self.push(Op::BiasedAttention { spec, bias }, &operands, "attention")
+    }
+
     /// `act(x)`.
     pub fn activation(&mut self, x: Tensor, activation: Activation) -> Tensor {
         self.push(Op::Unary(UnaryOp::Activation(activation)), &[x], "act")
@@ -174,6 +324,11 @@ impl Flow {
     /// `a * b`, elementwise.
     pub fn mul(&mut self, a: Tensor, b: Tensor) -> Tensor {
         self.push(Op::Binary(BinaryOp::Mul), &[a, b], "mul")
+    }
+
+    /// `act(gate) * up`, elementwise.
+    pub fn gated(&mut self, gate: Tensor, up: Tensor, activation: Activation) -> Tensor {
+        self.push(Op::Gated(activation), &[gate, up], "gated")
     }
 
     /// The rows of `x` named by the indices `rows` `[R]`.
@@ -229,21 +384,29 @@ impl Flow {
     }
 
     fn push(&mut self, op: Op, inputs: &[Tensor], name: &str) -> Tensor {
+        // With an error kept, nothing is built any more, and the id is never looked at.
+        Tensor(self.push_all(op, inputs, name).first().copied().unwrap_or(ValueId(u32::MAX)))
+    }
+
+    fn push_all(&mut self, op: Op, inputs: &[Tensor], name: &str) -> Vec<ValueId> {
         if self.error.is_none() {
             let label = format!("{}{name}", self.scope);
             let ids: Vec<ValueId> = inputs.iter().map(|tensor| tensor.0).collect();
             match self.graph.push(op, &ids, &label) {
-                Ok(outputs) => return Tensor(outputs[0]),
+                Ok(outputs) => return outputs,
                 Err(error) => self.fail(error.into()),
             }
         }
-        // Never looked at: with an error kept, nothing is built any more.
-        Tensor(ValueId(u32::MAX))
+        vec![]
     }
 
     /// Keeps the first error.
     pub(crate) fn fail(&mut self, error: FlowError) {
         self.error.get_or_insert(error);
+    }
+
+    fn outer(&self, x: Tensor) -> Vec<Dim> {
+        self.graph.values().get(x.0.index()).map(|value| value.shape.outer().to_vec()).unwrap_or_default()
     }
 
     fn width(&self, x: Tensor) -> usize {

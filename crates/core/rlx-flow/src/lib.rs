@@ -9,6 +9,6 @@ mod rope;
 pub use decoder::{
     AttentionLayer, DecoderSpec, LayerSpec, Mlp, MoeLayer, NormKind, NormPlacement, NormSpec, PerLayerInputs, Taps,
 };
-pub use flow::{Flow, FlowError, RopeTable, Tensor};
-pub use rlx_ir::{Activation, Graph, RouterScore};
+pub use flow::{Biases, Conv1d, Distances, Flow, FlowError, RopeTable, Tensor};
+pub use rlx_ir::{Activation, Graph, RouterScore, Window};
 pub use rope::{RopeScaling, RopeSpec, Yarn};

@@ -121,7 +121,14 @@ pub struct RopeSpec {
     pub attention_factor: f32,
     /// Which elements turn together.
     pub style: RopeStyle,
+    /// The base, before scaling.
+    pub theta: f64,
+    /// The scaling that [`RopeSpec::inv_freq`] holds.
+    pub scaling: RopeScaling,
 }
+
+/// The frequency factor of pairs that stand still.
+const STILL: f32 = 1e30;
 
 /// Widest head that is believed; a file may say anything.
 const MAX_ROTARY_DIM: usize = 1 << 16;
@@ -203,7 +210,37 @@ impl RopeSpec {
             dynamic,
             attention_factor: attention_factor as f32,
             style: RopeStyle::HalfSplit,
+            theta,
+            scaling: scaling.clone(),
         })
+    }
+
+    /// What each frequency is divided by, where the scaling comes down to that and is none by which GGUF files have a name:
+    /// the `rope_freqs.weight` tensor.
+    pub fn frequency_factors(&self) -> Option<Vec<f32>> {
+        match &self.scaling {
+            RopeScaling::Factors(factors) => Some(factors.clone()),
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => {
+                let (low, high) = (*low_freq_factor as f32, *high_freq_factor as f32);
+                let (factor, old) = (*factor as f32, *original_max_positions as f32);
+                let pairs = self.inv_freq.len();
+                // In the precision of the published converter, so that the tensor is the same to the last bit.
+                let of_pair = |i: usize| {
+                    let frequency = 1.0 / (self.theta as f32).powf((2 * i) as f32 / (2 * pairs) as f32);
+                    let wavelength = (2.0 * PI) as f32 / frequency;
+                    if wavelength < old / high {
+                        1.0
+                    } else if wavelength > old / low {
+                        factor
+                    } else {
+                        let smooth = (old / wavelength - low) / (high - low);
+                        1.0 / ((1.0 - smooth) / factor + smooth)
+                    }
+                };
+                Some((0..pairs).map(of_pair).collect())
+            }
+            RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Dynamic { .. } | RopeScaling::Yarn(_) => None,
+        }
     }
 
     /// RoPE over heads of `head_dim` whose first `turned` pairs have the frequencies of a whole head's, and whose others
@@ -218,6 +255,9 @@ impl RopeSpec {
             return Err(FlowError::Spec(format!("RoPE: {turned} turned pairs of {pairs}")));
         }
         spec.inv_freq[turned..].fill(0.0);
+        let mut factors = vec![factor as f32; spec.inv_freq.len()];
+        factors[turned..].fill(STILL);
+        spec.scaling = RopeScaling::Factors(factors);
         Ok(spec)
     }
 }
@@ -241,6 +281,17 @@ mod tests {
         assert!((ratio[63] - 8.0).abs() < 1e-5);
         assert!(ratio.iter().any(|&r| r > 1.1 && r < 7.9));
         assert!(ratio.is_sorted());
+        let factors = RopeSpec::new(500_000.0, 128, &scaling).unwrap().frequency_factors().unwrap();
+        assert!(ratio.iter().zip(&factors).all(|(a, b)| (a - b).abs() < 1e-5 * a), "{ratio:?} {factors:?}");
+    }
+
+    #[test]
+    fn factors_say_what_stands_still() {
+        let spec = RopeSpec::proportional(1e6, 16, 2, 1.0).unwrap();
+        let factors = spec.frequency_factors().unwrap();
+        assert_eq!(factors[..3], [1.0, 1.0, 1e30]);
+        let again = RopeSpec::new(1e6, 16, &RopeScaling::Factors(factors)).unwrap();
+        assert!(again.inv_freq.iter().zip(&spec.inv_freq).all(|(a, b)| (a - b).abs() < 1e-29));
     }
 
     #[test]

@@ -57,6 +57,14 @@ pub enum TextError {
     /// The chat template exceeded a limit of work, memory or output.
     #[error("chat template stopped: {0}")]
     TemplateLimit(String),
+    /// A schema, grammar or regular expression is not valid, or an answer left it.
+    #[error("{kind}: {message}")]
+    Grammar {
+        /// Which of them.
+        kind: &'static str,
+        /// What is wrong, and where.
+        message: String,
+    },
     /// A sampler option is out of range.
     #[error("sampler option {name} = {value}: must be {expected}")]
     SamplerOption {

@@ -12,7 +12,7 @@ use crate::pieces::{BYTE_CHARS, PieceTable, SPM_SPACE, TokenKind, byte_token};
 use crate::tokenizer::{Engine, Inner};
 
 /// More ids than any published vocabulary; a larger one would only exhaust memory.
-const MAX_IDS: usize = 16 << 20;
+pub(crate) const MAX_IDS: usize = 16 << 20;
 
 pub(crate) struct HfTokenizer {
     tokenizer: tokenizers::Tokenizer,
@@ -231,15 +231,15 @@ fn guard<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
 }
 
 /// The files published beside a `tokenizer.json`.
-struct SideFiles {
-    tokenizer_config: Value,
+pub(crate) struct SideFiles {
+    pub(crate) tokenizer_config: Value,
     special_tokens_map: Value,
     generation: Value,
-    chat_template: Option<String>,
+    pub(crate) chat_template: Option<String>,
 }
 
 impl SideFiles {
-    fn load(tokenizer_json: &Path) -> Result<Self, TextError> {
+    pub(crate) fn load(tokenizer_json: &Path) -> Result<Self, TextError> {
         let dir = tokenizer_json.parent().unwrap_or(Path::new(""));
         let tokenizer_config = read_json(&dir.join("tokenizer_config.json"))?;
         let mut chat_template = match &tokenizer_config["chat_template"] {
@@ -267,7 +267,7 @@ impl SideFiles {
     }
 
     /// Text of a named special token; stored as a string or as an object with `content`.
-    fn token(&self, name: &str) -> Option<String> {
+    pub(crate) fn token(&self, name: &str) -> Option<String> {
         [&self.tokenizer_config, &self.special_tokens_map].into_iter().find_map(|file| {
             let entry = &file[name];
             entry.as_str().or_else(|| entry["content"].as_str()).map(str::to_owned)
@@ -284,7 +284,7 @@ fn read_text(path: &Path) -> Result<Option<String>, TextError> {
 }
 
 /// The file's JSON, or null if there is no such file.
-fn read_json(path: &Path) -> Result<Value, TextError> {
+pub(crate) fn read_json(path: &Path) -> Result<Value, TextError> {
     match read_text(path)? {
         None => Ok(Value::Null),
         Some(text) => serde_json::from_str(&text)

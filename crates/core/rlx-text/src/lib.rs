@@ -8,7 +8,10 @@
 //! * [`Tokenizer`] reads Hugging Face `tokenizer.json` files and the vocabulary of a GGUF file ([`GgufVocab`]).
 //! * [`ChatTemplate`] renders Jinja chat templates as `transformers` does, within fixed limits of work and memory.
 //! * [`Sampler`] picks the next id from logits; the same seed gives the same ids on every platform.
+//! * `Grammar` (feature `grammar`) holds answers to a JSON schema, a grammar or a regular expression.
+//! * [`CtcVocabulary`] reads the rows of a speech recogniser as text.
 //! * [`StreamDecoder`] turns ids into text piece by piece and never splits a character.
+//! * [`wer`] counts the errors of a transcription.
 //! * [`StopMatcher`] ends generation at stop strings and holds back what may become one.
 //!
 //! The crate does no network or clock access, knows no model family, and never panics on input: every failure is a
@@ -17,18 +20,26 @@
 #![forbid(unsafe_code)]
 
 mod chat;
+mod ctc;
 mod error;
 mod gguf;
+#[cfg(feature = "grammar")]
+mod grammar;
 mod hf;
+pub mod logits;
 mod pieces;
 mod sampler;
 mod stop;
 mod stream;
 mod tokenizer;
+pub mod wer;
 
 pub use chat::{BUILTIN_TEMPLATES, ChatInput, ChatTemplate, Content, Message};
+pub use ctc::CtcVocabulary;
 pub use error::TextError;
-pub use gguf::GgufVocab;
+pub use gguf::{FromHf, GgufVocab};
+#[cfg(feature = "grammar")]
+pub use grammar::{Grammar, GrammarProcessor, GrammarSource};
 pub use pieces::TokenKind;
 pub use sampler::{LogitsProcessor, Sampler, SamplerOptions};
 pub use stop::{StopMatcher, StopState};

@@ -81,8 +81,8 @@ impl ByteChars {
         Self { to_char }
     }
 
-    pub(crate) fn encode(&self, text: &str, out: &mut String) {
-        out.extend(text.bytes().map(|b| self.to_char[b as usize]));
+    pub(crate) fn encode(&self, text: impl AsRef<[u8]>, out: &mut String) {
+        out.extend(text.as_ref().iter().map(|&b| self.to_char[b as usize]));
     }
 
     /// Bytes that `token` stands for; a token with a character outside the table stands for itself.

@@ -4,7 +4,7 @@ use ahash::AHashMap;
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{RngCore, SeedableRng};
 
-use crate::TextError;
+use crate::{TextError, logits};
 
 /// How to pick the next token. The default is greedy: the largest logit wins.
 ///
@@ -84,8 +84,28 @@ impl SamplerOptions {
 
 /// Changes logits before sampling: constraints, biases. Forbid a token with `f32::NEG_INFINITY`.
 pub trait LogitsProcessor {
-    /// `logits`: one per row of the model's output; `history`: prompt and generated ids so far.
-    fn process(&mut self, logits: &mut [f32], history: &[u32]);
+    /// `logits`: one per row of the model's output; `history`: prompt and generated ids so far. From call to call the history
+    /// only grows.
+    ///
+    /// # Errors
+    /// If the history cannot be followed.
+    fn process(&mut self, logits: &mut [f32], history: &[u32]) -> Result<(), TextError>;
+
+    /// Appends to `out` tokens that are sure, or nearly so, to follow `history`: they are run in one step.
+    ///
+    /// # Errors
+    /// If the history cannot be followed.
+    fn forced(&mut self, _history: &[u32], _out: &mut Vec<u32>) -> Result<(), TextError> {
+        Ok(())
+    }
+
+    /// Whether the answer is complete and nothing may follow.
+    ///
+    /// # Errors
+    /// If the history cannot be followed.
+    fn is_complete(&mut self, _history: &[u32]) -> Result<bool, TextError> {
+        Ok(false)
+    }
 }
 
 /// Picks ids from logits by [`SamplerOptions`].
@@ -157,7 +177,7 @@ impl Sampler {
         self.collect(logits, max);
         self.keep_top_k();
         for c in &mut self.candidates {
-            c.weight = exp_neg(c.logit - max);
+            c.weight = logits::exp_neg(c.logit - max);
         }
         self.keep_top_p();
         self.keep_min_p();
@@ -185,7 +205,7 @@ impl Sampler {
     fn argmax(&mut self, logits: &[f32]) -> Result<usize, TextError> {
         self.chunk_max.clear();
         for (i, chunk) in logits.chunks(CHUNK).enumerate() {
-            let max = chunk_max(chunk).ok_or_else(|| {
+            let max = logits::max(chunk).ok_or_else(|| {
                 let at = i * CHUNK + chunk.iter().position(|l| l.is_nan()).unwrap_or(0);
                 TextError::Logits(format!("logit {at} is NaN; the model's computation went wrong (broken weights?)"))
             })?;
@@ -271,7 +291,7 @@ impl Sampler {
         let t = self.options.temperature;
         let mut total = 0.0f64;
         for c in &mut self.candidates {
-            c.weight = exp_neg((c.logit - max) / t);
+            c.weight = logits::exp_neg((c.logit - max) / t);
             total += f64::from(c.weight);
         }
         // 53 random bits: uniform in [0, 1).
@@ -291,50 +311,6 @@ impl Sampler {
     }
 }
 
-/// The largest of `logits`; `None` if one is NaN. Written in lanes, so that it is compiled to vector code.
-fn chunk_max(logits: &[f32]) -> Option<f32> {
-    const LANES: usize = 16;
-    let mut max = [f32::NEG_INFINITY; LANES];
-    let mut nan = [false; LANES];
-    let (groups, rest) = logits.as_chunks::<LANES>();
-    let mut step = |lane: usize, l: f32| {
-        max[lane] = if l > max[lane] { l } else { max[lane] };
-        nan[lane] |= l.is_nan();
-    };
-    for group in groups {
-        for (lane, &l) in group.iter().enumerate() {
-            step(lane, l);
-        }
-    }
-    for (lane, &l) in rest.iter().enumerate() {
-        step(lane, l);
-    }
-    if nan.contains(&true) {
-        return None;
-    }
-    Some(max.into_iter().fold(f32::NEG_INFINITY, f32::max))
-}
-
-/// `exp(x)` for `x <= 0`, to about one unit in the last place, from additions and multiplications alone.
-fn exp_neg(x: f32) -> f32 {
-    if x < -87.0 {
-        return 0.0;
-    }
-    // x = n ln 2 + r, |r| <= ln 2 / 2; ln 2 in two parts keeps r exact.
-    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
-    let r = x - n * 0.693_359_4;
-    let r = r - n * -2.121_944_4e-4;
-    let p = 1.0 / 5040.0;
-    let p = p * r + 1.0 / 720.0;
-    let p = p * r + 1.0 / 120.0;
-    let p = p * r + 1.0 / 24.0;
-    let p = p * r + 1.0 / 6.0;
-    let p = p * r + 0.5;
-    let p = p * r + 1.0;
-    let p = p * r + 1.0;
-    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
-}
-
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     // The standard library seeds its hash maps from the system's randomness.
@@ -352,18 +328,6 @@ mod tests {
     fn draw_many(o: SamplerOptions, logits: &[f32], n: usize) -> Vec<u32> {
         let mut s = Sampler::new(o).unwrap();
         (0..n).map(|_| s.sample(&mut logits.to_vec(), &[]).unwrap()).collect()
-    }
-
-    #[test]
-    fn exponential_is_accurate() {
-        for i in 0..8_700 {
-            let x = -(i as f32) * 0.01;
-            let want = f64::from(x).exp();
-            let got = f64::from(exp_neg(x));
-            assert!((got - want).abs() <= want * 4e-7, "{x}: {got} {want}");
-        }
-        assert_eq!(exp_neg(0.0), 1.0);
-        assert_eq!(exp_neg(f32::NEG_INFINITY), 0.0);
     }
 
     #[test]
@@ -469,7 +433,7 @@ mod tests {
             order.truncate(o.top_k);
         }
         let max = logits[order[0] as usize];
-        let weight = |id: u32| f64::from(exp_neg(logits[id as usize] - max));
+        let weight = |id: u32| f64::from(logits::exp_neg(logits[id as usize] - max));
         let total: f64 = order.iter().map(|&id| weight(id)).sum();
         let mut mass = 0.0;
         let cut = order.iter().position(|&id| {
@@ -500,7 +464,7 @@ mod tests {
             let max = logits[best];
             s.collect(&logits, max);
             s.keep_top_k();
-            s.candidates.iter_mut().for_each(|c| c.weight = exp_neg(c.logit - max));
+            s.candidates.iter_mut().for_each(|c| c.weight = logits::exp_neg(c.logit - max));
             s.keep_top_p();
             s.keep_min_p();
             let mut got: Vec<u32> = s.candidates.iter().map(|c| c.id).collect();

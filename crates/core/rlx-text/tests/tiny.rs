@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Check, cases, check, data, json};
-use rlx_text::{GgufVocab, TokenKind, Tokenizer};
+use rlx_text::{FromHf, GgufVocab, TokenKind, Tokenizer};
 use serde_json::Value;
 
 const ALL: Check = Check { full: true, plain: true, decoded: true };
@@ -266,4 +266,82 @@ fn side_files() {
     let e = Tokenizer::from_file(&at("tokenizer.json")).unwrap_err().to_string();
     assert!(e.contains("generation_config.json"), "{e}");
     assert!(Tokenizer::from_file(&at("missing.json")).is_err());
+}
+
+/// The vocabulary of a file, in a table of `vocab_size` rows.
+fn converted(name: &str, architecture: &str, vocab_size: usize) -> (GgufVocab, Vec<String>) {
+    let dir = data(&format!("tiny/{name}"));
+    GgufVocab::from_hf(&dir, FromHf { architecture, vocab_size, pre: None }).unwrap().unwrap()
+}
+
+#[test]
+fn vocabularies_are_converted() {
+    let (v, notes) = converted("byte_level", "llama", 510);
+    assert_eq!((v.model.as_str(), v.pre.as_deref(), v.tokens.len()), ("gpt2", Some("smollm"), 510));
+    assert!(notes.is_empty() && v.scores.is_none(), "{notes:?}");
+    let types = v.token_types.as_ref().unwrap();
+    assert_eq!((types[1], types[500], types[501], types[100]), (3, 4, 5, 1));
+    assert_eq!(v.tokens[501], "[PAD501]");
+    check(&Tokenizer::from_gguf(&v).unwrap(), &cases("tiny/byte_level/cases.json"), Check { full: false, ..ALL });
+
+    let (v, notes) = converted("spm", "llama", 364);
+    assert_eq!((v.model.as_str(), v.add_space_prefix, v.bos_id, v.add_bos), ("llama", Some(true), Some(1), Some(true)));
+    assert!(notes.is_empty() && v.merges.is_none(), "{notes:?}");
+    assert_eq!(v.token_types.as_ref().unwrap().iter().filter(|&&kind| kind == 6).count(), 256);
+    check(&Tokenizer::from_gguf(&v).unwrap(), &cases("tiny/spm/cases.json"), Check { decoded: false, ..ALL });
+
+    let (v, _) = converted("spm", "gemma4", 364);
+    assert_eq!((v.model.as_str(), v.add_space_prefix, v.add_bos), ("gemma4", Some(false), Some(true)));
+    assert!(v.merges.is_some());
+}
+
+#[test]
+fn vocabularies_that_do_not_fit_are_errors() {
+    let of = |name: &str, vocab_size| {
+        GgufVocab::from_hf(&data(&format!("tiny/{name}")), FromHf { architecture: "llama", vocab_size, pre: None })
+    };
+    // An added token beyond the table is left out; a token of the vocabulary is not.
+    let (v, notes) = of("byte_level", 500).unwrap().unwrap();
+    assert!(v.tokens.len() == 500 && notes[0].contains("<tool_call>"), "{notes:?}");
+    assert!(of("byte_level", 499).unwrap_err().to_string().contains("beyond the 499 rows"));
+    assert!(of("byte_level", 0).is_err() && of("byte_level", usize::MAX).is_err());
+    assert_eq!(of("word_piece", 1000).unwrap().unwrap().0.model, "bert");
+    assert!(of("unigram", 1000).unwrap_err().to_string().contains("Unigram"));
+    assert!(of("no such directory", 1000).unwrap().is_none());
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let mut file = json("tiny/byte_level/tokenizer.json");
+    file["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "x+y".into();
+    std::fs::write(&path, file.to_string()).unwrap();
+    let options = FromHf { architecture: "llama", vocab_size: 501, pre: None };
+    assert!(GgufVocab::from_hf(dir.path(), options).unwrap_err().to_string().contains("--pre"));
+    let named = GgufVocab::from_hf(dir.path(), FromHf { pre: Some("gpt-2"), ..options }).unwrap().unwrap();
+    assert_eq!(named.0.pre.as_deref(), Some("gpt-2"));
+    for broken in
+        ["", "{", "[]", r#"{"model":{"type":"BPE"}}"#, r#"{"model":{"byte_fallback":true,"vocab":{"a":"b"}}}"#]
+    {
+        std::fs::write(&path, broken).unwrap();
+        assert!(GgufVocab::from_hf(dir.path(), options).is_err(), "{broken}");
+    }
+    // SentencePiece files that are none.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(dir.path().join("tokenizer.model"), b"\xff\xff").unwrap();
+    assert!(GgufVocab::from_hf(dir.path(), options).unwrap_err().to_string().contains("SentencePiece"));
+}
+
+#[test]
+fn settings_beside_the_tokenizer_are_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(data("tiny/byte_level/tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+    let settings = r#"{"bos_token": "<|im_start|>", "eos_token": {"content": "<|im_end|>"}, "add_bos_token": true}"#;
+    std::fs::write(dir.path().join("tokenizer_config.json"), settings).unwrap();
+    std::fs::write(dir.path().join("chat_template.jinja"), "{{ messages }}").unwrap();
+    std::fs::write(dir.path().join("config.json"), r#"{"eos_token_id": 0, "pad_token_id": 0, "bos_token_id": 999}"#)
+        .unwrap();
+    let options = FromHf { architecture: "llama", vocab_size: 501, pre: None };
+    let (v, _) = GgufVocab::from_hf(dir.path(), options).unwrap().unwrap();
+    assert_eq!((v.bos_id, v.eos_id, v.pad_id), (Some(1), Some(2), Some(0)));
+    assert_eq!((v.add_bos, v.add_eos), (Some(true), None));
+    assert_eq!(v.chat_template.as_deref(), Some("{{ messages }}"));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rlx_mem::{Bytes, MappedFile};
@@ -189,9 +189,10 @@ impl Checkpoint {
         &self.header_metadata
     }
 
-    /// A file beside the weights, `tokenizer.json` say, if there is one. `name` must be a plain file name.
+    /// A file beside the weights (`tokenizer.json`) or in a folder beside them (`1_Pooling/config.json`), if there is one. Names
+    /// that lead elsewhere find nothing.
     pub fn sidecar(&self, name: &str) -> Option<PathBuf> {
-        if Path::new(name).file_name() != Some(name.as_ref()) {
+        if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
             return None;
         }
         let path = directory_of(self.files.first().unwrap_or(&self.path)).join(name);
@@ -305,7 +306,10 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Maps a regular file. Pipes and devices are refused before they are opened, since that could block for ever.
-pub(crate) fn map_file(path: &Path) -> Result<Bytes, WeightsError> {
+///
+/// # Errors
+/// [`WeightsError::Io`], and [`WeightsError::NotFound`] for what is no regular file.
+pub fn map_file(path: &Path) -> Result<Bytes, WeightsError> {
     let meta = std::fs::metadata(path).map_err(|source| WeightsError::io(path, source))?;
     if !meta.is_file() {
         return Err(WeightsError::not_found(path, "not a regular file"));

@@ -131,6 +131,12 @@ pub enum WeightsError {
         /// What was asked of it.
         what: String,
     },
+    /// The caller asked to stop.
+    #[error("{}: stopped before it was complete; nothing was written", .path.display())]
+    Interrupted {
+        /// The file that was to be.
+        path: PathBuf,
+    },
     /// A caller's own mistake: a name table, a writer or a format used against its rules.
     #[error("{0}")]
     Usage(String),
@@ -151,7 +157,7 @@ impl WeightsError {
 }
 
 /// A name from a file for an error message: escaped, in backquotes, at most 80 characters.
-pub(crate) fn quoted(name: &str) -> impl fmt::Display {
+pub fn quoted(name: &str) -> impl fmt::Display {
     const MAX: usize = 80;
     let mut out: String = name.chars().take(MAX).flat_map(char::escape_debug).collect();
     if name.chars().nth(MAX).is_some() {
@@ -160,7 +166,8 @@ pub(crate) fn quoted(name: &str) -> impl fmt::Display {
     format!("`{out}`")
 }
 
-pub(crate) fn list_names<S: AsRef<str>>(names: &[S]) -> String {
+/// Names from a file for an error message, each [`quoted`], at most a dozen.
+pub fn list_names<S: AsRef<str>>(names: &[S]) -> String {
     const MAX: usize = 12;
     let mut out = names.iter().take(MAX).map(|name| quoted(name.as_ref()).to_string()).collect::<Vec<_>>().join(", ");
     if names.len() > MAX {

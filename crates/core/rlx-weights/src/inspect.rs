@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::checkpoint::map_file;
 use crate::gguf::{GgufArray, GgufMetadata, GgufValue};
 use crate::locate::{GgufListing, list_gguf};
+use crate::mtp::{mtp_tensors, speaks_of_mtp};
 use crate::{Checkpoint, Format, OpenOptions, WeightsError, quant_tag};
 
 /// Items of a long array that are shown.
@@ -91,6 +92,10 @@ pub struct MtpInfo {
     pub keys: Vec<String>,
     /// Number of tensors that belong to them.
     pub tensors: usize,
+    /// Their elements, which are among those of the report.
+    pub parameters: u64,
+    /// Their bytes.
+    pub bytes: u64,
     /// The first few of these tensors.
     pub first: Vec<String>,
 }
@@ -198,29 +203,31 @@ fn has_chat_template(checkpoint: &Checkpoint) -> bool {
 }
 
 fn mtp_of(checkpoint: &Checkpoint) -> Option<MtpInfo> {
-    let speaks_of_it = |name: &str| {
-        let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
-        words.any(|word| ["nextn", "mtp"].contains(&word.to_ascii_lowercase().as_str()))
-    };
     let mut keys: Vec<String> = Vec::new();
     if let Some(meta) = checkpoint.gguf() {
         let nonzero = |value: &GgufValue| value.as_i64() != Some(0);
-        keys.extend(meta.iter().filter(|(key, v)| speaks_of_it(key) && nonzero(v)).map(|(key, _)| key.to_owned()));
+        keys.extend(meta.iter().filter(|(key, v)| speaks_of_mtp(key) && nonzero(v)).map(|(key, _)| key.to_owned()));
     }
     let config = checkpoint.config().and_then(Value::as_object);
     // Multimodal models keep the language model's fields in an object of its own.
     let nested = config.and_then(|config| config.get("text_config")).and_then(Value::as_object);
     for (key, value) in config.into_iter().chain(nested).flatten() {
-        if speaks_of_it(key) && value.as_i64() != Some(0) && !value.is_null() {
+        if speaks_of_mtp(key) && value.as_i64() != Some(0) && !value.is_null() {
             keys.push(key.clone());
         }
     }
-    let names = || checkpoint.tensors().map(|tensor| tensor.name.as_str()).filter(|name| speaks_of_it(name));
-    let tensors = names().count();
-    if tensors == 0 && keys.is_empty() {
+    let names = mtp_tensors(checkpoint);
+    if names.is_empty() && keys.is_empty() {
         return None;
     }
-    Some(MtpInfo { keys, tensors, first: names().take(FIRST).map(str::to_owned).collect() })
+    let tensors = || names.iter().filter_map(|name| checkpoint.tensor(name));
+    Some(MtpInfo {
+        keys,
+        tensors: names.len(),
+        parameters: tensors().map(|tensor| tensor.element_count() as u64).sum(),
+        bytes: tensors().map(|tensor| tensor.data.len() as u64).sum(),
+        first: names.iter().take(FIRST).map(|&name| name.to_owned()).collect(),
+    })
 }
 
 /// Metadata as JSON. A long array becomes `{"type", "length", "first"}`.

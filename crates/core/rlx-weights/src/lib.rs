@@ -6,22 +6,29 @@
 
 pub mod check;
 mod checkpoint;
+mod cursor;
 mod custom;
 mod error;
 pub mod gguf;
 pub mod inspect;
 mod locate;
+mod mtp;
 pub mod names;
 mod quant_tag;
+pub mod quantize;
 pub mod safetensors_file;
 mod split;
 mod tensor;
 mod to_gguf;
+mod unfinished;
 mod weight_map;
 
-pub use checkpoint::{Checkpoint, Format, OpenOptions};
+pub use checkpoint::{Checkpoint, Format, OpenOptions, map_file};
+pub use cursor::Cursor;
 pub use custom::{CustomFormat, list_formats, register_format};
-pub use error::WeightsError;
+pub use error::{WeightsError, list_names, quoted};
 pub use gguf::{GgufMetadata, GgufValue};
 pub use locate::{GgufListing, list_gguf};
+pub use mtp::mtp_tensors;
 pub use tensor::TensorView;
+pub use unfinished::{UnfinishedFile, replace_file};

@@ -5,7 +5,7 @@ use rlx_mem::AlignedBuf;
 
 use crate::{TensorView, WeightsError};
 
-pub use crate::to_gguf::gguf_tensors;
+pub use crate::to_gguf::{StoredTensor, gguf_tensors, stored_tensors};
 pub use crate::weight_map::{MapOptions, WeightMap};
 
 /// One row of a family's table.
@@ -152,7 +152,7 @@ impl Transform {
     /// As [`Transform::to_canonical`].
     pub fn to_stored(self, tensor: &TensorView, head_dim: usize) -> Result<TensorView, WeightsError> {
         match self {
-            Transform::LlamaRopePermute => permute_heads(tensor, head_dim, |half, row| (row % 2) * half + row / 2),
+            Transform::LlamaRopePermute => permute_heads(tensor, head_dim, interleaved_row),
             Transform::AddOne => shift(tensor, -1.0),
             Transform::None | Transform::Expert | Transform::ExpertFirstHalf | Transform::ExpertSecondHalf => {
                 Ok(tensor.clone())
@@ -192,17 +192,28 @@ fn piece(tensor: &TensorView, expert: usize, part: usize, parts: usize) -> Resul
     TensorView::new(tensor.name.clone(), tensor.dtype, shape, data)
 }
 
+/// The canonical row of a head that the converter of arch `llama` stores as row `row`.
+pub(crate) fn interleaved_row(half: usize, row: usize) -> usize {
+    (row % 2) * half + row / 2
+}
+
+/// The number of rows, if they are whole heads.
+pub(crate) fn check_heads(tensor: &TensorView, head_dim: usize) -> Result<usize, WeightsError> {
+    let rows = tensor.shape.first().copied().unwrap_or(0);
+    if head_dim == 0 || !head_dim.is_multiple_of(2) || rows == 0 || !rows.is_multiple_of(head_dim) {
+        let what = format!("has {rows} rows, not a whole number of heads of (even) dim {head_dim}");
+        return Err(WeightsError::Shape { tensor: tensor.name.clone(), what });
+    }
+    Ok(rows)
+}
+
 /// Reorders the rows of every head: row `r` of a head comes from row `source(head_dim / 2, r)`.
 fn permute_heads(
     tensor: &TensorView,
     head_dim: usize,
     source: impl Fn(usize, usize) -> usize,
 ) -> Result<TensorView, WeightsError> {
-    let rows = tensor.shape.first().copied().unwrap_or(0);
-    if head_dim == 0 || !head_dim.is_multiple_of(2) || rows == 0 || !rows.is_multiple_of(head_dim) {
-        let what = format!("has {rows} rows, not a whole number of heads of (even) dim {head_dim}");
-        return Err(WeightsError::Shape { tensor: tensor.name.clone(), what });
-    }
+    let rows = check_heads(tensor, head_dim)?;
     if tensor.shape.len() == 1 && tensor.dtype.is_block() {
         let what = "elements of a packed vector cannot be reordered".to_owned();
         return Err(WeightsError::Dtype { tensor: tensor.name.clone(), dtype: tensor.dtype, what });

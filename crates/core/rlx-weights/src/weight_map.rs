@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use crate::mtp::mtp_tensors;
 use crate::names::{NameRule, Presence, Transform, expand, match_pattern};
 use crate::{Checkpoint, Format, TensorView, WeightsError};
 
@@ -110,9 +111,11 @@ impl WeightMap {
             let mut patterns = patterns.map(|rule| if gguf { rule.gguf } else { rule.canonical });
             patterns.any(|pattern| names.iter().any(|name| match_pattern(pattern, name).is_some()))
         };
+        // Heads to draft with are no part of the model.
+        let heads = mtp_tensors(checkpoint);
         let mut unknown: Vec<String> = Vec::new();
         for tensor in checkpoint.tensors().filter(|tensor| !matched.contains(tensor.name.as_str())) {
-            if !ignored(&tensor.name) {
+            if !heads.contains(tensor.name.as_str()) && !ignored(&tensor.name) {
                 unknown.push(tensor.name.clone());
             }
         }
@@ -129,6 +132,11 @@ impl WeightMap {
     /// Whether the checkpoint holds this parameter.
     pub fn contains(&self, canonical: &str) -> bool {
         self.slots.contains_key(canonical)
+    }
+
+    /// Canonical names of the parameters that the checkpoint holds, those of [`Presence::Spare`] too.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.slots.keys().map(String::as_str)
     }
 
     /// The parameter under its canonical name and in canonical row order. A parameter used twice may be taken twice.

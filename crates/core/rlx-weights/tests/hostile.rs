@@ -1,8 +1,9 @@
 //! Files cut short, files with flipped bytes, and the corpus of the fuzz targets: errors of one line, never a panic.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proptest::prelude::*;
+use rlx_core::testing::{Random, fuzz_seeds, mutate};
 use rlx_ir::DType;
 use rlx_mem::Bytes;
 use rlx_weights::gguf::{self, GgufArray, GgufWriter};
@@ -93,60 +94,15 @@ fn every_cut_is_an_error() {
     }
 }
 
-/// Deterministic mutations of a seed in the manner of a fuzzer: flips, interesting integers, cuts, moved pieces.
-fn mutate(seed: &[u8], state: &mut u64) -> Vec<u8> {
-    let mut next = |bound: usize| {
-        // xorshift64
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        (*state % bound.max(1) as u64) as usize
-    };
-    const INTERESTING: [u64; 10] =
-        [0, 1, 0x7f, 0xffff, 1 << 31, u32::MAX as u64, 1 << 60, i64::MAX as u64, 1 << 63, u64::MAX];
-    let mut out = seed.to_vec();
-    for _ in 0..=next(4) {
-        // Most of what can go wrong is in the first kilobytes.
-        let reach = if next(4) == 0 { out.len() } else { out.len().min(3000) };
-        let at = next(reach);
-        match next(6) {
-            0 if at < out.len() => out[at] ^= 1 << next(8),
-            1 if at < out.len() => out[at] = next(256) as u8,
-            2 => {
-                let width = [4, 8][next(2)];
-                let bytes = INTERESTING[next(INTERESTING.len())].to_le_bytes();
-                if let Some(target) = out.get_mut(at..at + width) {
-                    target.copy_from_slice(&bytes[..width]);
-                }
-            }
-            3 => out.truncate(at),
-            4 => {
-                let piece = out[at..(at + next(40)).min(out.len())].to_vec();
-                let to = next(reach + 1).min(out.len());
-                out.splice(to..to, piece);
-            }
-            _ => drop(out.drain(at..(at + next(16)).min(out.len()))),
-        }
-    }
-    out
-}
-
-/// The seeds of the fuzz targets, if this crate is in its workspace.
-fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let dir: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../fuzz/seeds").join(target);
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
-}
-
 fn replay(target: &str, own: [Vec<u8>; 2], parse: fn(&[u8]) -> Result<Vec<TensorView>, WeightsError>) {
-    let mut state = 0x9e37_79b9_7f4a_7c15;
+    let mut random = Random::new(1);
     let mut accepted = 0;
-    for (i, seed) in own.into_iter().chain(seeds(target)).enumerate() {
+    for (i, seed) in own.into_iter().chain(fuzz_seeds(target)).enumerate() {
         // The first two are whole files; what the fuzzer found need not be.
         assert!(digest(parse(&seed), seed.len()) || i >= 2);
         let rounds = if seed.len() < 1 << 14 { 10_000 } else { 300 };
         for _ in 0..rounds {
-            let bytes = mutate(&seed, &mut state);
+            let bytes = mutate(&seed, &mut random);
             accepted += usize::from(digest(parse(&bytes), bytes.len()));
         }
     }

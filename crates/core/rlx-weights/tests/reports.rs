@@ -73,6 +73,7 @@ fn inspect_gguf() {
     assert!(report.chat_template);
     let mtp = report.mtp.as_ref().unwrap();
     assert_eq!((&mtp.keys[..], mtp.tensors), (&["llama.nextn_predict_layers".to_owned()][..], 1));
+    assert_eq!((mtp.parameters, mtp.bytes), (1, 4));
     assert!(report.split.is_none());
     serde_json::to_string(&report).unwrap();
 }

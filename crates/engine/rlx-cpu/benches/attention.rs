@@ -6,7 +6,9 @@
 //!   GB/s of keys and values;
 //! - prefill: a prompt of 512 tokens into an empty cache, causal, in GF/s of the visible half of the products.
 
-use rlx_cpu::attention::{AttentionArgs, KvDType, KvLayerView, KvLayout, SeqSpan, attention, attention_scratch_bytes};
+use rlx_cpu::attention::{
+    AttentionArgs, KvDType, KvLayerView, KvLayout, ScoreBias, SeqSpan, attention, attention_scratch_bytes,
+};
 use rlx_cpu::{Isa, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
 use rlx_mem::AlignedBuf;
 
@@ -80,8 +82,10 @@ impl Setup {
         let spans = [SeqSpan { start: 0, len, past, blocks: &table }];
         let args = AttentionArgs {
             q: RowsIn { data: &q, stride: heads * head_dim },
-            k: RowsIn { data: &kv, stride: kv_heads * head_dim },
-            v: RowsIn { data: &kv, stride: kv_heads * head_dim },
+            kv: Some([
+                RowsIn { data: &kv, stride: kv_heads * head_dim },
+                RowsIn { data: &kv, stride: kv_heads * head_dim },
+            ]),
             out: RowsOut { data: SharedSlice::new(&mut out), stride: heads * head_dim },
             heads,
             kv_heads,
@@ -94,6 +98,7 @@ impl Setup {
             q_norm: None,
             k_norm: None,
             rope: None,
+            bias: ScoreBias::default(),
             spans: &spans,
             cache: Some(&views[0]),
         };

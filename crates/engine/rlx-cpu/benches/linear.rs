@@ -52,6 +52,7 @@ impl Setup {
                 for (weight, work) in weights.iter().zip(&work) {
                     let args = LinearArgs {
                         rows: tokens,
+                        batch: tokens,
                         x: RowsIn { data: &x, stride: cols },
                         prologue: Prologue::RmsNorm { weight: None, eps: 1e-5 },
                         parts: &[LinearPart { weight, bias: None, out }],

@@ -1,6 +1,8 @@
 //! CPU backend of RLX: kernels per instruction set behind one dispatch, thread pool, executor.
 
 pub mod attention;
+mod calls;
+pub mod conv;
 mod exec;
 mod isa;
 mod limits;
@@ -12,7 +14,7 @@ pub mod rows;
 mod shared;
 
 pub use attention::{KvDType, SeqSpan};
-pub use exec::{CpuError, CpuOptions, CpuProgram, CpuState, Input, StepTimes, WeightData};
+pub use exec::{CpuCrossCache, CpuError, CpuOptions, CpuProgram, CpuState, CrossRef, Input, StepTimes, WeightData};
 pub use isa::{Isa, IsaError};
 pub use limits::Limits;
 pub use linear::{

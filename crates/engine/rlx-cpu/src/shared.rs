@@ -40,6 +40,15 @@ impl<'a, T> SharedSlice<'a, T> {
         self.len == 0
     }
 
+    /// The elements from `start` on, still shared.
+    ///
+    /// # Panics
+    /// If there are fewer than `start`.
+    pub fn from(&self, start: usize) -> SharedSlice<'a, T> {
+        assert!(start <= self.len, "elements from {start} on, of {}", self.len);
+        SharedSlice { ptr: self.ptr.wrapping_add(start), len: self.len - start, _owner: PhantomData }
+    }
+
     /// The elements `range`, to write.
     ///
     /// # Safety

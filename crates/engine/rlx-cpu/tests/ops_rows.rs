@@ -244,3 +244,32 @@ fn rope_turns_pairs() {
         }
     }
 }
+
+#[test]
+fn products_of_rows() {
+    for isa in levels() {
+        for width in [1usize, 3, 7, 8, 15, 16, 31, 33, 64, 384, 1001] {
+            for (rows, count) in [(0usize, 2usize), (3, 0), (1, 1), (5, 3), (4, 4), (3, 9)] {
+                let (a, b) = (noise(rows * width, 1), noise(count * width, 2));
+                let mut out = vec![GUARD; rows * count];
+                rows::row_products(isa, &a, &b, width, &mut out);
+                let mut squares = vec![GUARD; rows];
+                rows::row_squares(isa, &a, width, &mut squares);
+                let exact =
+                    |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
+                // At most `width` roundings of sums below `width`.
+                let near = |x: f32, exact: f64| (f64::from(x) - exact).abs() <= 6e-8 * (width * width) as f64;
+                for (r, row) in a.chunks(width).enumerate() {
+                    assert!(near(squares[r], exact(row, row)), "{isa} {width}");
+                    for (n, vector) in b.chunks(width).enumerate() {
+                        let product = out[r * count + n];
+                        assert!(near(product, exact(row, vector)), "{isa} {width}: {product}");
+                        let mut alone = [GUARD];
+                        rows::row_products(isa, row, vector, width, &mut alone);
+                        assert_eq!(alone[0].to_bits(), product.to_bits(), "{isa} {width}: alone and together");
+                    }
+                }
+            }
+        }
+    }
+}

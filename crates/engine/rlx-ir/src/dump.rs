@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Graph, LinearPart, Norm, Op, ParamId};
+use crate::{DistanceTable, Graph, LinearPart, Norm, Op, ParamId};
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,6 +49,19 @@ impl Graph {
             }
             Op::Rope { style, head_dim } => format!("{style:?} head_dim={head_dim}"),
             Op::Attention(spec) => spec.to_string(),
+            Op::BiasedAttention { spec, bias } => {
+                let mut text = spec.to_string();
+                if let Some(distance) = bias.distance {
+                    text += &match distance.table {
+                        DistanceTable::Param { table, left } => format!(" distances={} from -{left}", name(table)),
+                        DistanceTable::Operand => " distances".into(),
+                    };
+                }
+                if bias.key {
+                    text += " keys";
+                }
+                text
+            }
             Op::FusedLinear { norm, parts, epilogue } => {
                 let mut text = norm.as_ref().map(|norm| format!("{}; ", norm_text(norm))).unwrap_or_default();
                 text += &parts.iter().map(part_text).collect::<Vec<_>>().join(", ");
@@ -69,6 +82,17 @@ impl Graph {
             }
             Op::Columns { start, width } => format!("{start}..{}", start + width),
             Op::MulParam { weight } => name(*weight).to_string(),
+            Op::Conv1d(spec) => {
+                let bias = if spec.bias.is_some() { "+bias" } else { "" };
+                let mut text = format!("{}{bias}; {}", name(spec.weight), spec.window);
+                if spec.groups != 1 {
+                    text += &format!(" groups={}", spec.groups);
+                }
+                if let Some(activation) = spec.activation {
+                    text += &format!("; {activation:?}");
+                }
+                text
+            }
             Op::Moe(spec) => format!(
                 "experts={} top_k={} {:?}{} {:?}",
                 spec.experts.len(),
@@ -77,6 +101,9 @@ impl Graph {
                 if spec.normalise { " normalised" } else { "" },
                 spec.activation
             ),
+            Op::StoreCrossKv(id) => format!("cross_kv={}", id.0),
+            Op::CrossAttention(spec) => spec.to_string(),
+            Op::CrossWeights { spec, chosen } => format!("{spec} chosen={chosen:?}"),
             Op::Input | Op::Binary(_) | Op::SelectRows => String::new(),
         }
     }

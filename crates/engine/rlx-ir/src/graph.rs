@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::infer::{IrError, infer};
-use crate::{DType, Op, Shape, Symbol};
+use crate::{CrossKv, DType, Op, Shape, Symbol, Window};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -31,6 +31,11 @@ id!(
 id!(
     /// A KV cache of a graph: one per attention layer.
     CacheId
+);
+
+id!(
+    /// The keys and values of one layer in the cross KV cache.
+    CrossKvId
 );
 
 /// What is known of a value.
@@ -75,13 +80,23 @@ pub struct Node {
     pub label: String,
 }
 
+/// A symbol that counts what a window makes of the rows of another.
+#[derive(Clone, Debug, PartialEq)]
+struct Derived {
+    symbol: Symbol,
+    from: Symbol,
+    window: Window,
+}
+
 /// A model as mathematics: inputs, nodes in execution order, outputs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
     symbols: Vec<String>,
+    derived: Vec<Derived>,
     params: Vec<Param>,
     param_ids: HashMap<String, ParamId>,
     caches: Vec<Cache>,
+    cross_kvs: Vec<CrossKv>,
     values: Vec<Value>,
     nodes: Vec<Node>,
     inputs: Vec<(String, ValueId)>,
@@ -101,6 +116,64 @@ impl Graph {
             self.symbols.len() - 1
         });
         Symbol(index as u16)
+    }
+
+    /// The symbol of the rows that `window` makes of the rows `from`: `from` itself if every sequence keeps its length, else a
+    /// *derived* symbol, declared on first use. Its value in a run follows from the sequences of the batch, so nobody binds it.
+    ///
+    /// # Errors
+    /// If there is no such window.
+    pub fn windowed(&mut self, from: Symbol, window: Window) -> Result<Symbol, IrError> {
+        let fail = |what| IrError::Window { what };
+        window.check().map_err(fail)?;
+        if let Some(known) = self.windowed_symbol(from, &window) {
+            return Ok(known);
+        }
+        let rows = self.symbols.get(from.0 as usize).ok_or_else(|| fail(format!("rows of no symbol: {from:?}")))?;
+        let name = format!("{rows}({window})");
+        self.derived.push(Derived { symbol: Symbol(self.symbols.len() as u16), from, window });
+        self.symbols.push(name);
+        Ok(Symbol(self.symbols.len() as u16 - 1))
+    }
+
+    /// As [`Graph::windowed`], if the symbol is declared.
+    pub(crate) fn windowed_symbol(&self, from: Symbol, window: &Window) -> Option<Symbol> {
+        if window.keeps_length() {
+            return Some(from);
+        }
+        self.derived.iter().find(|d| d.from == from && d.window == *window).map(|d| d.symbol)
+    }
+
+    /// Whether the value of `symbol` follows from the sequences of the batch; see [`Graph::windowed`].
+    pub fn is_derived(&self, symbol: Symbol) -> bool {
+        self.derived.iter().any(|d| d.symbol == symbol)
+    }
+
+    /// Rows under `symbol` of a sequence that has `len` rows in the batch.
+    pub fn sequence_len(&self, symbol: Symbol, len: usize) -> usize {
+        match self.derived.iter().find(|d| d.symbol == symbol) {
+            Some(derived) => derived.window.output_len(self.sequence_len(derived.from, len)),
+            None => len,
+        }
+    }
+
+    /// `bindings` with the values of derived symbols, for sequences of the given lengths.
+    ///
+    /// # Errors
+    /// If there are not as many bindings as symbols, or a value overflows.
+    pub fn bind_derived(&self, bindings: &[usize], lens: &[usize]) -> Result<Vec<usize>, IrError> {
+        if bindings.len() != self.symbols.len() {
+            let what = format!("{} values for {} symbols", bindings.len(), self.symbols.len());
+            return Err(IrError::Window { what });
+        }
+        let mut bindings = bindings.to_vec();
+        for derived in &self.derived {
+            let mut lens = lens.iter().map(|&len| self.sequence_len(derived.symbol, len));
+            let rows = lens.try_fold(0usize, usize::checked_add);
+            bindings[derived.symbol.0 as usize] =
+                rows.ok_or_else(|| IrError::Window { what: "more rows than can be counted".into() })?;
+        }
+        Ok(bindings)
     }
 
     /// Declares a named input.
@@ -136,6 +209,12 @@ impl Graph {
         CacheId(self.caches.len() as u32 - 1)
     }
 
+    /// Declares the keys and values of one layer in the cross KV cache. The graphs that share a cache declare the same, in one order.
+    pub fn cross_kv(&mut self, kv: CrossKv) -> CrossKvId {
+        self.cross_kvs.push(kv);
+        CrossKvId(self.cross_kvs.len() as u32 - 1)
+    }
+
     /// Appends a node; its results' shapes are inferred.
     ///
     /// # Errors
@@ -168,7 +247,7 @@ impl Graph {
         Ok(self)
     }
 
-    /// Names of the symbols, in the order of their bindings.
+    /// Names of the symbols, in the order of their bindings; derived ones are among them.
     pub fn symbols(&self) -> &[String] {
         &self.symbols
     }
@@ -176,6 +255,12 @@ impl Graph {
     /// All parameters, indexed by [`ParamId`].
     pub fn params(&self) -> &[Param] {
         &self.params
+    }
+
+    /// Elements of parameters that one token is multiplied with; see [`Op::per_token`].
+    pub fn parameters_per_token(&self) -> usize {
+        let elements = |id: ParamId| self.param_info(id).shape.iter().product::<usize>();
+        self.nodes.iter().map(|node| node.op.per_token(node.op.params().into_iter().map(elements).sum())).sum()
     }
 
     /// The parameter `id`.
@@ -186,6 +271,11 @@ impl Graph {
     /// All KV caches, indexed by [`CacheId`].
     pub fn caches(&self) -> &[Cache] {
         &self.caches
+    }
+
+    /// All layers of the cross KV cache, indexed by [`CrossKvId`].
+    pub fn cross_kvs(&self) -> &[CrossKv] {
+        &self.cross_kvs
     }
 
     /// All values, indexed by [`ValueId`].

@@ -5,18 +5,22 @@
 //! here.
 
 pub mod batch;
+mod cross;
 mod dtype;
 mod dump;
 mod graph;
 mod infer;
 mod op;
 mod shape;
+mod window;
 
+pub use cross::{CrossAttentionSpec, CrossKv};
 pub use dtype::DType;
-pub use graph::{Cache, CacheId, Graph, Node, Param, ParamId, Value, ValueId};
+pub use graph::{Cache, CacheId, CrossKvId, Graph, Node, Param, ParamId, Value, ValueId};
 pub use infer::IrError;
 pub use op::{
-    Activation, AttentionSpec, BinaryOp, DynamicNtk, Epilogue, Expert, FusedRope, HeadNorm, LinearPart, MoeSpec, Norm,
-    Op, RopeStyle, RouterScore, UnaryOp,
+    Activation, AttentionSpec, BinaryOp, Conv1dSpec, DistanceBias, DistanceTable, DynamicNtk, Epilogue, Expert,
+    FusedRope, HeadNorm, LinearPart, MoeSpec, Norm, Op, RopeStyle, RouterScore, ScoreBias, UnaryOp,
 };
 pub use shape::{Dim, Shape, Symbol};
+pub use window::Window;

@@ -3,7 +3,7 @@
 //! Values are f32 activations (or i32 indices), row-major; "rows" are all dims but the last, "width" is the last.
 //! Parameters are named by [`ParamId`] and may have any dtype: the dtype picks the kernel.
 
-use crate::{CacheId, ParamId};
+use crate::{CacheId, CrossAttentionSpec, CrossKvId, ParamId, Window};
 
 /// An elementwise nonlinearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,13 +97,84 @@ pub struct AttentionSpec {
     pub cache: Option<CacheId>,
 }
 
+impl AttentionSpec {
+    /// Attention of each token to all of its sequence in the batch, scores over `sqrt(head_dim)`: that of encoders.
+    pub fn bidirectional(heads: usize, head_dim: usize) -> AttentionSpec {
+        AttentionSpec {
+            heads,
+            kv_heads: heads,
+            head_dim,
+            v_head_dim: head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            causal: false,
+            window: None,
+            softcap: None,
+            cache: None,
+        }
+    }
+}
+
+/// What is added to the scores of attention before the softmax.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ScoreBias {
+    /// By the distance of key and query.
+    pub distance: Option<DistanceBias>,
+    /// Whether the last operand, F32 `[T, 1]`, is added to all scores of each key; minus infinity hides the key.
+    pub key: bool,
+}
+
+/// Queries score as `scale * ((q + content) · k + (q + position) · table[distance])`, where the distance of key `j` from query `i`
+/// is `j - i`, clamped to those of the table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DistanceBias {
+    /// The vectors of distances.
+    pub table: DistanceTable,
+    /// `[heads, head_dim]`, the bias u of Transformer-XL (Dai et al. 2019); none is zero.
+    pub content: Option<ParamId>,
+    /// `[heads, head_dim]`, the bias v of Transformer-XL; none is zero.
+    pub position: Option<ParamId>,
+}
+
+/// The vectors of distances, in ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DistanceTable {
+    /// A parameter for all heads (Shaw et al. 2018).
+    Param {
+        /// `[left + right + 1, head_dim]`
+        table: ParamId,
+        /// The first is distance `-left`.
+        left: usize,
+    },
+    /// An operand, F32 `[D, heads * head_dim]` with an odd `D`, the middle of which is distance 0.
+    Operand,
+}
+
 /// A weight matrix with its optional bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearPart {
-    /// `[out, in]`
+    /// `[out, in]`, or `[out, in, 1]`: a convolution of one tap.
     pub weight: ParamId,
     /// `[out]`
     pub bias: Option<ParamId>,
+}
+
+/// A convolution along the rows of each sequence, which never reaches into another sequence.
+///
+/// Row `t` of the result is `act(bias + sum over taps j: W[:, :, j] x[t * stride - left + j * dilation])`, where rows outside the
+/// sequence are zero (the cross-correlation that frameworks call convolution). With groups, the channels are cut into as
+/// many equal runs, of which each sees only itself. It decomposes into a linear over gathered rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conv1dSpec {
+    /// `[out channels, in channels / groups, taps]`
+    pub weight: ParamId,
+    /// `[out channels]`
+    pub bias: Option<ParamId>,
+    /// Which rows it sees.
+    pub window: Window,
+    /// Divides both numbers of channels; with one channel each it is depthwise.
+    pub groups: usize,
+    /// Applied to the sums; set by rlx-opt.
+    pub activation: Option<Activation>,
 }
 
 /// What a fused linear does with its product.
@@ -241,6 +312,27 @@ pub enum Op {
     /// Attention: q `[T, heads * head_dim]`, k `[T, kv_heads * head_dim]`, v `[T, kv_heads * v_head_dim]`
     /// -> `[T, heads * v_head_dim]`. Which rows form a sequence comes with the batch.
     Attention(AttentionSpec),
+    /// Keeps keys and values: k `[S, kv_heads * k_dim]`, v `[S, kv_heads * v_dim]` -> nothing. The rows of each sequence become the
+    /// rows of its entry of the cross KV cache.
+    StoreCrossKv(CrossKvId),
+    /// Attention to what [`Op::StoreCrossKv`] kept: q `[T, heads * k_dim]` -> `[T, heads * v_dim]`.
+    CrossAttention(CrossAttentionSpec),
+    /// What tokens attend to: q `[T, heads * k_dim]`, indices of tokens i32 `[A]` -> `[A, chosen * rows]`, for each chosen head the
+    /// softmax of the scores that [`Op::CrossAttention`] has, 0 beyond the rows of the entry.
+    CrossWeights {
+        /// The attention.
+        spec: CrossAttentionSpec,
+        /// Its heads that are wanted.
+        chosen: Vec<usize>,
+    },
+    /// Attention within the batch with something added to its scores: q, k, v (, table) (, key bias). As many key/value heads as
+    /// heads.
+    BiasedAttention {
+        /// The attention itself; neither a cache nor a soft cap.
+        spec: AttentionSpec,
+        /// What is added.
+        bias: ScoreBias,
+    },
     /// Chosen rows: x `[T, width]`, indices i32 `[R]` -> `[R, width]`.
     SelectRows,
     /// Columns `start..start + width` of each row: `[.., n]` -> `[.., width]`.
@@ -257,6 +349,9 @@ pub enum Op {
     },
     /// A mixture of experts: x `[T, width]`, router logits `[T, experts]` -> `[T, width]`.
     Moe(MoeSpec),
+    /// A convolution along the rows of each sequence: x `[T, in channels]` -> `[T', out channels]`, where `T'` is the symbol that
+    /// [`Graph::windowed`](crate::Graph::windowed) gives for `T` and the window.
+    Conv1d(Conv1dSpec),
     /// Made by rlx-opt. norm(x), then several linears of it in one pass: x (and with [`Epilogue::Add`] the residual) -> one
     /// value per part (one in all with [`Epilogue::Gated`]).
     FusedLinear {
@@ -299,10 +394,15 @@ impl Op {
             Op::RopeTable { .. } => "rope_table",
             Op::Rope { .. } => "rope",
             Op::Attention(_) => "attention",
+            Op::StoreCrossKv(_) => "store_cross_kv",
+            Op::CrossAttention(_) => "cross_attention",
+            Op::CrossWeights { .. } => "cross_weights",
+            Op::BiasedAttention { .. } => "biased_attention",
             Op::SelectRows => "select_rows",
             Op::Columns { .. } => "columns",
             Op::MulParam { .. } => "mul_param",
             Op::Moe(_) => "moe",
+            Op::Conv1d(_) => "conv1d",
             Op::FusedLinear { .. } => "fused_linear",
             Op::FusedAttention { .. } => "fused_attention",
         }
@@ -324,13 +424,31 @@ impl Op {
                 all
             }
             Op::MulParam { weight } => vec![Some(*weight)],
+            Op::Conv1d(spec) => vec![Some(spec.weight), spec.bias],
             Op::Moe(spec) => {
                 let experts = spec.experts.iter().flat_map(|e| [e.gate, Some(e.up), Some(e.down)]);
                 experts.chain([spec.choice_bias, spec.expert_scale]).collect()
+            }
+            Op::BiasedAttention { bias: ScoreBias { distance: Some(distance), .. }, .. } => {
+                let table = match distance.table {
+                    DistanceTable::Param { table, .. } => Some(table),
+                    DistanceTable::Operand => None,
+                };
+                vec![table, distance.content, distance.position]
             }
             Op::FusedAttention { q_norm, k_norm, .. } => vec![q_norm.map(|n| n.weight), k_norm.map(|n| n.weight)],
             _ => vec![],
         };
         found.into_iter().flatten().collect()
+    }
+
+    /// What one token takes of `all`, a sum over [`Op::params`]: of a table it is looked up in next to nothing, of experts those
+    /// that it chooses.
+    pub fn per_token(&self, all: usize) -> usize {
+        match self {
+            Op::Embedding { .. } => 0,
+            Op::Moe(spec) => all / spec.experts.len().max(1) * spec.top_k,
+            _ => all,
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-use crate::pages::Allocation;
+use crate::pages::{Allocation, PageArena};
 
 /// A zeroed buffer of `T`, aligned to 64 bytes (a cache line, a ZMM register, an AMX tile row).
 pub struct AlignedBuf<T> {
@@ -27,6 +27,15 @@ impl<T: AnyBitPattern + NoUninit> AlignedBuf<T> {
     pub fn zeroed(len: usize) -> Self {
         let bytes = len.checked_mul(size_of::<T>()).expect("buffer size overflows");
         AlignedBuf { memory: Allocation::zeroed(bytes), len, _element: PhantomData }
+    }
+
+    /// As [`zeroed`](Self::zeroed), in pages that it shares with other buffers of `arena`.
+    ///
+    /// # Panics
+    /// As [`zeroed`](Self::zeroed).
+    pub fn zeroed_in(arena: &mut PageArena, len: usize) -> Self {
+        let bytes = len.checked_mul(size_of::<T>()).expect("buffer size overflows");
+        AlignedBuf { memory: arena.allocate(bytes), len, _element: PhantomData }
     }
 
     /// A copy of `data`.
@@ -73,6 +82,23 @@ mod tests {
                 *last = 1.0;
                 assert_eq!(buf[len - 1], 1.0);
             }
+        }
+    }
+
+    #[test]
+    fn buffers_of_an_arena_are_apart_and_outlive_it() {
+        let mut arena = PageArena::new();
+        let sizes = [1usize, 100, 3 << 20, 0, 40 << 20, 50 << 20, 7];
+        let mut bufs: Vec<_> = sizes.iter().map(|&len| AlignedBuf::<u8>::zeroed_in(&mut arena, len)).collect();
+        drop(arena);
+        for (i, buf) in bufs.iter_mut().enumerate() {
+            assert_eq!((buf.as_ptr() as usize % 64, buf.len()), (0, sizes[i]));
+            assert!(buf.iter().all(|&x| x == 0), "buffer {i} is zero before it is written");
+            buf.fill(i as u8 + 1);
+        }
+        bufs.swap_remove(1);
+        for buf in &bufs {
+            assert!(buf.windows(2).all(|pair| pair[0] == pair[1]), "nobody else wrote here");
         }
     }
 }

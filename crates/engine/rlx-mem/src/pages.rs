@@ -1,18 +1,32 @@
-//! Where aligned buffers get their memory: the heap for small ones, fresh pages for large ones.
+//! Where aligned buffers get their memory: the heap for small ones, fresh pages for large ones, a part of shared pages for those
+//! that are made many at a time.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 const ALIGN: usize = 64;
+const PAGE: usize = 4 << 10;
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Zeroed memory, aligned to 64 bytes; from 2 MB on to 2 MB, in fresh pages that count as resident only when written.
+/// Zeroed memory, aligned to 64 bytes. From 2 MB on it starts on a 2 MB boundary, in fresh pages that count as resident only when
+/// written.
 pub(crate) struct Allocation {
     ptr: NonNull<u8>,
-    layout: Layout,
+    owner: Owner,
 }
 
-// SAFETY: the allocation is plain memory that its owner holds alone.
+/// Who gives the memory back.
+enum Owner {
+    /// This allocation, to the heap.
+    Heap(Layout),
+    /// This allocation, to the system.
+    Pages(Layout),
+    /// The last user of the pages that this is a part of.
+    Part { _pages: Arc<Allocation> },
+}
+
+// SAFETY: the allocation is plain memory that its owner holds alone; parts of shared pages do not overlap.
 unsafe impl Send for Allocation {}
 // SAFETY: as above; nothing here writes through `&self`.
 unsafe impl Sync for Allocation {}
@@ -24,12 +38,11 @@ impl Allocation {
     /// If they exceed the address space.
     pub(crate) fn zeroed(bytes: usize) -> Allocation {
         let large = bytes >= HUGE_PAGE;
-        let (bytes, align) =
-            if large { (bytes.next_multiple_of(HUGE_PAGE), HUGE_PAGE) } else { (bytes.max(ALIGN), ALIGN) };
+        let (bytes, align) = if large { (bytes.next_multiple_of(PAGE), HUGE_PAGE) } else { (bytes.max(ALIGN), ALIGN) };
         let layout = Layout::from_size_align(bytes, align).expect("buffer size overflows");
         let raw = if large { map_zeroed(layout) } else { heap_zeroed(layout) };
         let Some(ptr) = NonNull::new(raw) else { handle_alloc_error(layout) };
-        Allocation { ptr, layout }
+        Allocation { ptr, owner: if large { Owner::Pages(layout) } else { Owner::Heap(layout) } }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut u8 {
@@ -39,7 +52,47 @@ impl Allocation {
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        if self.layout.size() >= HUGE_PAGE { unmap(self.ptr, self.layout) } else { heap_free(self.ptr, self.layout) }
+        match self.owner {
+            Owner::Heap(layout) => heap_free(self.ptr, layout),
+            Owner::Pages(layout) => unmap(self.ptr, layout),
+            Owner::Part { .. } => {}
+        }
+    }
+}
+
+/// Hands out buffers that lie side by side in huge pages.
+///
+/// A matrix below 2 MB would sit in small pages, which cost a quarter of the memory bandwidth, and many larger ones would each waste
+/// half a huge page at their end. The pages go back to the system when the last buffer in them is dropped.
+#[derive(Default)]
+pub struct PageArena {
+    /// The pages that are being filled, and how many of their bytes are taken.
+    open: Option<(Arc<Allocation>, usize)>,
+}
+
+/// Bytes of pages reserved at a time. Only what is written counts as resident.
+const CHUNK: usize = 64 << 20;
+
+impl PageArena {
+    /// An arena without pages.
+    pub fn new() -> PageArena {
+        PageArena::default()
+    }
+
+    /// `bytes` zeroed bytes.
+    pub(crate) fn allocate(&mut self, bytes: usize) -> Allocation {
+        let bytes = bytes.max(ALIGN).checked_next_multiple_of(ALIGN).expect("buffer size overflows");
+        if bytes > CHUNK / 2 {
+            return Allocation::zeroed(bytes);
+        }
+        let (pages, taken) = match self.open.take() {
+            Some((pages, taken)) if bytes <= CHUNK - taken => (pages, taken),
+            _ => (Arc::new(Allocation::zeroed(CHUNK)), 0),
+        };
+        // SAFETY: `taken + bytes` is at most the size of the pages.
+        let ptr = unsafe { pages.ptr.add(taken) };
+        self.open = Some((Arc::clone(&pages), taken + bytes));
+        Allocation { ptr, owner: Owner::Part { _pages: pages } }
     }
 }
 

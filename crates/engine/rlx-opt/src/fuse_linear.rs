@@ -1,6 +1,6 @@
 //! Fusions around matrix products.
 
-use rlx_ir::{Activation, BinaryOp, Epilogue, LinearPart, Node, Norm, Op, UnaryOp};
+use rlx_ir::{Activation, BinaryOp, Conv1dSpec, Epilogue, LinearPart, Node, Norm, Op, UnaryOp};
 
 use crate::rewrite::Rewriter;
 
@@ -55,12 +55,14 @@ fn match_gate(r: &Rewriter<'_>, index: usize) -> Option<(rlx_ir::ValueId, rlx_ir
 }
 
 /// Linears of one input (Q, K and V) -> one pass over it. They stay within a stretch of the graph: the fused node stands
-/// where the first one stood, which is right for all since they read the same value.
+/// where the first one stood, which is right for all since they read the same value. A stretch ends where something is kept
+/// ([`Op::StoreCrossKv`]): the keys and values of all layers read one value, but must not all be there at once.
 pub(crate) fn fuse_siblings(r: &mut Rewriter<'_>) {
     for first in 0..r.len() {
         let Some(Node { op: Op::Linear(_), inputs, label, .. }) = r.node(first) else { continue };
         let (inputs, label) = (inputs.clone(), label.clone());
         let siblings: Vec<(usize, LinearPart)> = (first..r.len())
+            .take_while(|&index| !matches!(r.node(index), Some(Node { op: Op::StoreCrossKv(_), .. })))
             .filter_map(|index| match r.node(index) {
                 Some(Node { op: Op::Linear(part), inputs: other, .. }) if *other == inputs => Some((index, *part)),
                 _ => None,
@@ -104,6 +106,23 @@ pub(crate) fn fuse_epilogues(r: &mut Rewriter<'_>) {
             label: linear.label,
         };
         r.replace(index, node, &[linear_index]);
+    }
+}
+
+/// `act(conv(x))` -> the convolution's activation.
+pub(crate) fn fuse_conv_activations(r: &mut Rewriter<'_>) {
+    for index in 0..r.len() {
+        let Some(Node { op: Op::Unary(UnaryOp::Activation(activation)), inputs, .. }) = r.node(index) else { continue };
+        let Some((conv_index, Node { op: Op::Conv1d(spec), inputs, label, .. })) = r.sole_use_producer(inputs[0])
+        else {
+            continue;
+        };
+        if spec.activation.is_some() {
+            continue;
+        }
+        let op = Op::Conv1d(Conv1dSpec { activation: Some(*activation), ..*spec });
+        let node = Node { op, inputs: inputs.clone(), outputs: outputs_of(r, index), label: label.clone() };
+        r.replace(index, node, &[conv_index]);
     }
 }
 

@@ -24,6 +24,7 @@ pub fn optimise(graph: Graph) -> Result<Graph, IrError> {
     fuse_linear::fuse_gates(&mut rewriter);
     fuse_linear::fuse_siblings(&mut rewriter);
     fuse_linear::fuse_epilogues(&mut rewriter);
+    fuse_linear::fuse_conv_activations(&mut rewriter);
     fuse_linear::fuse_norms(&mut rewriter);
     fuse_attention::fuse(&mut rewriter);
     let nodes = rewriter.finish();

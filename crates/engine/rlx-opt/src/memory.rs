@@ -1,6 +1,6 @@
 //! Where each value lives: one arena, shared by values whose lives do not overlap.
 
-use rlx_ir::Graph;
+use rlx_ir::{Graph, Op};
 
 /// Every value starts on a cache line, which is also a ZMM register.
 const ALIGN: usize = 64;
@@ -37,7 +37,10 @@ impl MemoryPlan {
             MemoryPlan { offsets: vec![0; count], elements: vec![0; count], rows: vec![0; count], arena_bytes: 0 };
         let last_use = last_uses(graph);
         let mut live: Vec<(usize, usize, usize)> = Vec::new(); // (offset, bytes, last use)
-        for (time, node) in graph.nodes().iter().enumerate() {
+        // Inputs are in place before the first step, wherever they are declared.
+        let (inputs, steps): (Vec<_>, Vec<_>) =
+            graph.nodes().iter().enumerate().partition(|(_, node)| node.op == Op::Input);
+        for (time, node) in inputs.into_iter().chain(steps) {
             for &id in &node.outputs {
                 let fail = || PlanError::Unsized(id.0, bindings.to_vec());
                 let shape = &graph.value(id).shape;
@@ -51,7 +54,9 @@ impl MemoryPlan {
                 plan.rows[id.index()] = shape.row_count(bindings).ok_or_else(fail)?;
                 plan.arena_bytes = plan.arena_bytes.max(offset + bytes);
             }
-            live.retain(|&(_, _, last)| last > time);
+            if node.op != Op::Input {
+                live.retain(|&(_, _, last)| last > time);
+            }
         }
         Ok(plan)
     }

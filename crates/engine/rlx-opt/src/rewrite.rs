@@ -62,11 +62,15 @@ impl<'g> Rewriter<'g> {
         self.nodes[index] = Some(node);
     }
 
-    /// Takes out nodes whose results nobody reads; inputs stay, since they are the graph's interface.
+    /// Takes out nodes whose results nobody reads. Inputs stay, since they are the graph's interface, and so do nodes without
+    /// results, which are there for what they keep.
     pub(crate) fn remove_dead_nodes(&mut self) {
         for index in (0..self.nodes.len()).rev() {
             let Some(node) = &self.nodes[index] else { continue };
-            if node.op != Op::Input && node.outputs.iter().all(|id| self.uses[id.index()] == 0) {
+            if node.op != Op::Input
+                && !node.outputs.is_empty()
+                && node.outputs.iter().all(|id| self.uses[id.index()] == 0)
+            {
                 for id in &node.inputs {
                     self.uses[id.index()] -= 1;
                 }

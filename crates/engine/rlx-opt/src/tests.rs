@@ -104,13 +104,20 @@ fn a_value_with_another_reader_is_not_folded_away() {
 
 #[test]
 fn live_values_never_share_memory() {
-    for graph in [layer(), optimise(layer()).unwrap()] {
+    let mut late_input = layer();
+    let late = late_input.input("late", DType::F32, late_input.value(late_input.outputs()[0].1).shape.clone());
+    let hidden = late_input.outputs()[0].1;
+    let sum = late_input.push(Op::Binary(BinaryOp::Add), &[hidden, late], "sum").unwrap()[0];
+    late_input.output("sum", sum);
+    for graph in [layer(), optimise(layer()).unwrap(), late_input] {
         for tokens in [1, 7, 64] {
             let plan = MemoryPlan::new(&graph, &[tokens]).unwrap();
             let mut born = vec![0; graph.values().len()];
             let mut dies = vec![0; graph.values().len()];
             for (time, node) in graph.nodes().iter().enumerate() {
-                node.outputs.iter().for_each(|id| (born[id.index()], dies[id.index()]) = (time, time));
+                // Inputs are written before the run.
+                let birth = if node.op == Op::Input { 0 } else { time };
+                node.outputs.iter().for_each(|id| (born[id.index()], dies[id.index()]) = (birth, time));
                 node.inputs.iter().for_each(|id| dies[id.index()] = time);
             }
             graph.outputs().iter().for_each(|(_, id)| dies[id.index()] = usize::MAX);
@@ -214,4 +221,29 @@ fn keys_of_several_layers_are_turned_once() {
     let fused = optimise(t.g).unwrap();
     let count = |name: &str| fused.nodes().iter().filter(|node| node.op.name() == name).count();
     assert_eq!((count("rope"), count("attention"), count("fused_attention")), (3, 2, 0), "\n{fused}");
+}
+
+#[test]
+fn an_activation_joins_its_convolution() {
+    let build = |second_reader: bool| {
+        let mut t = Toy { g: Graph::new() };
+        let rows = t.g.symbol("T");
+        let x = t.g.input("x", DType::F32, Shape::rows(rows, 8));
+        let window = Window::new(3).pad(1, 1).stride(2);
+        t.g.windowed(rows, window).unwrap();
+        let weight = t.g.param("conv", &[6, 8, 3]).unwrap();
+        let spec = Conv1dSpec { weight, bias: None, window, groups: 1, activation: None };
+        let y = t.push(Op::Conv1d(spec), &[x]);
+        let z = t.push(Op::Unary(UnaryOp::Activation(Activation::GeluErf)), &[y]);
+        t.g.output("z", z);
+        if second_reader {
+            t.g.output("y", y);
+        }
+        optimise(t.g).unwrap()
+    };
+    let ops = |graph: &Graph| graph.nodes().iter().map(|node| node.op.name()).collect::<Vec<_>>().join(" ");
+    let fused = build(false);
+    assert_eq!(ops(&fused), "input conv1d");
+    assert!(fused.to_string().contains("taps=3 stride=2 pad=1+1; GeluErf"), "{fused}");
+    assert_eq!(ops(&build(true)), "input conv1d activation");
 }

@@ -1,9 +1,11 @@
 //! What a backend gives the runtime. Nothing here assumes that results or state lie in host memory.
 
+use std::sync::Arc;
+
 use rlx_ir::{DType, Graph, Param};
 use rlx_mem::Bytes;
 
-use crate::{RuntimeError, SessionOptions};
+use crate::{CrossCache, CrossRef, CrossStore, KvType, RuntimeError, SessionOptions};
 
 /// A parameter's data, in the checkpoint's own element type.
 #[derive(Clone, Debug)]
@@ -56,12 +58,14 @@ pub struct Span<'a> {
 /// One run of a graph.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
-    /// Values of the graph's symbols.
+    /// Values of the graph's symbols. Those of derived symbols ([`Graph::windowed`]) are not looked at: they follow from the spans.
     pub bindings: &'a [usize],
     /// The graph's inputs, in its order.
     pub inputs: &'a [InputData<'a>],
     /// Which rows form sequences. Rows outside every span attend to nothing.
     pub spans: &'a [Span<'a>],
+    /// The entry of the cross KV cache of each sequence, if the graph has cross-attention.
+    pub cross: &'a [CrossRef],
 }
 
 /// Time spent in one step of the plan, summed over runs.
@@ -87,6 +91,8 @@ pub trait Executable: Send + Sync {
     fn graph(&self) -> &Graph;
     /// Size of the packed weights.
     fn weight_bytes(&self) -> usize;
+    /// Bytes of weights that are read for one token: of experts those that it takes, of tables that are looked up in nothing.
+    fn weight_bytes_per_token(&self) -> usize;
     /// Instruction set, threads and precision in a few words.
     fn describe(&self) -> String;
     /// The plan as text: steps, kernels, buffers, bytes, for the given bindings.
@@ -94,11 +100,13 @@ pub trait Executable: Send + Sync {
     /// # Errors
     /// If a symbol is unbound.
     fn explain(&self, bindings: &[usize]) -> Result<String, RuntimeError>;
-    /// Fresh state: working memory and an empty KV cache.
+    /// Fresh state: working memory and an empty KV cache; and the cross KV cache that the graph writes or reads, if it does.
     ///
     /// # Errors
-    /// If the options do not fit the device.
-    fn new_state(&self, options: &SessionOptions) -> Result<Box<dyn State>, RuntimeError>;
+    /// If the options do not fit the device, or the cross KV cache is another model's or another device's.
+    fn new_state(&self, options: &SessionOptions, cross: Option<&CrossCache>) -> Result<Box<dyn State>, RuntimeError>;
+    /// Memory for the cross KV cache that the graph declares; see [`CrossCache::new`].
+    fn new_cross_store(&self, kv_type: KvType) -> Arc<dyn CrossStore>;
 }
 
 /// What changes while a model runs: working memory and the blocks of the KV cache.

@@ -1,12 +1,14 @@
 //! The CPU backend behind the runtime's traits.
 
+use std::any::Any;
 use std::sync::Arc;
 
-use rlx_cpu::{CpuOptions, CpuProgram, CpuState, Input, SeqSpan, WeightData};
+use rlx_cpu::{CpuCrossCache, CpuOptions, CpuProgram, CpuState, Input, SeqSpan, WeightData};
 use rlx_ir::Graph;
 
 use crate::{
-    CompileOptions, Executable, InputData, ParamSource, RuntimeError, SessionOptions, State, Step, StepProfile,
+    CompileOptions, CrossCache, CrossStore, Executable, InputData, KvType, ParamSource, RuntimeError, SessionOptions,
+    State, Step, StepProfile,
 };
 
 /// A graph compiled for the CPU.
@@ -42,6 +44,10 @@ impl Executable for CpuExecutable {
         self.program.weight_bytes()
     }
 
+    fn weight_bytes_per_token(&self) -> usize {
+        self.program.weight_bytes_per_token()
+    }
+
     fn describe(&self) -> String {
         let options = self.program.options();
         format!("cpu, {}, {} threads, precision {:?}", options.isa, options.threads, options.precision)
@@ -51,8 +57,31 @@ impl Executable for CpuExecutable {
         Ok(self.program.explain(bindings)?)
     }
 
-    fn new_state(&self, options: &SessionOptions) -> Result<Box<dyn State>, RuntimeError> {
-        Ok(Box::new(CpuSessionState(CpuState::new(Arc::clone(&self.program), options.kv_type, options.block_len))))
+    fn new_state(&self, options: &SessionOptions, cross: Option<&CrossCache>) -> Result<Box<dyn State>, RuntimeError> {
+        let mut state = CpuState::new(Arc::clone(&self.program), options.kv_type, options.block_len);
+        if let Some(cross) = cross {
+            let store: &dyn Any = cross.store().as_ref();
+            let store = store.downcast_ref::<CpuCrossStore>();
+            let store = store.ok_or_else(|| RuntimeError::Cross("the cache is another device's".into()))?;
+            state = state.with_cross_cache(Arc::clone(&store.0))?;
+        }
+        Ok(Box::new(CpuSessionState(state)))
+    }
+
+    fn new_cross_store(&self, kv_type: KvType) -> Arc<dyn CrossStore> {
+        Arc::new(CpuCrossStore(Arc::new(CpuCrossCache::new(self.program.graph(), kv_type))))
+    }
+}
+
+struct CpuCrossStore(Arc<CpuCrossCache>);
+
+impl CrossStore for CpuCrossStore {
+    fn reserve(&self, count: usize) {
+        self.0.reserve(count);
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
     }
 }
 
@@ -73,7 +102,7 @@ impl State for CpuSessionState {
             .iter()
             .map(|span| SeqSpan { start: span.start, len: span.len, past: span.past, blocks: span.blocks })
             .collect();
-        Ok(self.0.run(step.bindings, &inputs, &spans)?)
+        Ok(self.0.run(step.bindings, &inputs, &spans, step.cross)?)
     }
 
     fn read_output(&mut self, index: usize, out: &mut Vec<f32>) -> Result<(), RuntimeError> {

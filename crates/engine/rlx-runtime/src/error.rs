@@ -24,6 +24,8 @@ pub enum RuntimeError {
     Truncate { len: usize, to: usize },
     #[error("the saved sequence does not fit this model: {0}")]
     Snapshot(String),
+    #[error("cross-attention: {0}")]
+    Cross(String),
     #[error("session option {0}")]
     Options(String),
 }

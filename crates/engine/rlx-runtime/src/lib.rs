@@ -6,6 +6,7 @@
 mod backend;
 mod blocks;
 mod cpu;
+mod cross;
 mod device;
 mod error;
 mod options;
@@ -13,10 +14,11 @@ mod session;
 mod snapshot;
 
 pub use backend::{Executable, InputData, ParamData, ParamSource, Span, State, Step, StepProfile};
+pub use cross::{CrossCache, CrossEntry, CrossStore};
 pub use device::Device;
 pub use error::RuntimeError;
 pub use options::{CompileOptions, KvType, Precision, SessionOptions};
-pub use rlx_cpu::{Isa, Limits};
+pub use rlx_cpu::{CrossRef, Isa, Limits};
 pub use session::{Entry, Logits, SequenceId, Session};
 
 use std::sync::Arc;

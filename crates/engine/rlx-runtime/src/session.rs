@@ -6,7 +6,10 @@ use std::sync::Arc;
 use rlx_ir::batch;
 
 use crate::blocks::BlockAllocator;
-use crate::{Executable, InputData, RuntimeError, SessionOptions, Span, State, Step, StepProfile};
+use crate::{
+    CrossCache, CrossEntry, CrossRef, Executable, InputData, RuntimeError, SessionOptions, Span, State, Step,
+    StepProfile,
+};
 
 /// A sequence of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +41,7 @@ pub struct Entry<'a> {
 pub(crate) struct Sequence {
     pub(crate) tokens: Vec<u32>,
     pub(crate) blocks: Vec<u32>,
+    pub(crate) cross: Option<CrossEntry>,
 }
 
 /// Where the graph's conventional inputs and outputs stand.
@@ -50,6 +54,8 @@ struct Layout {
     token_count: usize,
     logit_count: usize,
     vocab: usize,
+    /// Input and symbol of the rows that want what they attend to in the encoded input.
+    cross_rows: Option<(usize, usize)>,
 }
 
 /// Runs a language model on any number of sequences at once.
@@ -60,6 +66,7 @@ pub struct Session {
     pub(crate) state: Box<dyn State>,
     pub(crate) options: SessionOptions,
     layout: Layout,
+    cross: Option<CrossCache>,
     pub(crate) blocks: BlockAllocator,
     sequences: BTreeMap<SequenceId, Sequence>,
     next: u32,
@@ -72,6 +79,26 @@ impl Session {
     /// # Errors
     /// If the graph is not a language model's, or an option is out of range.
     pub fn new(executable: Arc<dyn Executable>, options: SessionOptions) -> Result<Session, RuntimeError> {
+        Session::build(executable, options, None)
+    }
+
+    /// A session on a decoder that attends to what an encoder left in `cross`.
+    ///
+    /// # Errors
+    /// As [`Session::new`], and if the cache is another model's.
+    pub fn with_cross_cache(
+        executable: Arc<dyn Executable>,
+        options: SessionOptions,
+        cross: CrossCache,
+    ) -> Result<Session, RuntimeError> {
+        Session::build(executable, options, Some(cross))
+    }
+
+    fn build(
+        executable: Arc<dyn Executable>,
+        options: SessionOptions,
+        cross: Option<CrossCache>,
+    ) -> Result<Session, RuntimeError> {
         for (name, value) in
             [("max_seq", options.max_seq), ("block_len", options.block_len), ("prefill_chunk", options.prefill_chunk)]
         {
@@ -80,12 +107,18 @@ impl Session {
             }
         }
         let layout = Layout::of(executable.as_ref())?;
-        let state = executable.new_state(&options)?;
+        if cross.is_none() && !executable.graph().cross_kvs().is_empty() {
+            return Err(RuntimeError::Cross(
+                "the decoder needs its encoder's cache (Session::with_cross_cache)".into(),
+            ));
+        }
+        let state = executable.new_state(&options, cross.as_ref())?;
         Ok(Session {
             executable,
             state,
             options,
             layout,
+            cross,
             blocks: BlockAllocator::default(),
             sequences: BTreeMap::new(),
             next: 0,
@@ -111,6 +144,17 @@ impl Session {
     /// A new, empty sequence.
     pub fn add_sequence(&mut self) -> SequenceId {
         self.insert(Sequence::default())
+    }
+
+    /// A new, empty sequence about an encoded input, which it and its forks hold.
+    ///
+    /// # Errors
+    /// If the input is encoded for another session.
+    pub fn add_sequence_about(&mut self, entry: &CrossEntry) -> Result<SequenceId, RuntimeError> {
+        if !self.cross.as_ref().is_some_and(|cache| entry.is_of(cache)) {
+            return Err(RuntimeError::Cross("the input is encoded for another session".into()));
+        }
+        Ok(self.insert(Sequence { cross: Some(entry.clone()), ..Sequence::default() }))
     }
 
     pub(crate) fn insert(&mut self, sequence: Sequence) -> SequenceId {
@@ -181,6 +225,32 @@ impl Session {
     /// # Errors
     /// If an entry is empty, unknown, listed twice, too long, or has a token outside the vocabulary. Nothing has run then.
     pub fn step(&mut self, entries: &[Entry<'_>]) -> Result<(), RuntimeError> {
+        self.run(entries, false, false)
+    }
+
+    /// As [`Session::step`]; the outputs [`batch::cross_weights`] then have a row for every token of the batch.
+    ///
+    /// # Errors
+    /// As [`Session::step`], and if the graph has no such outputs.
+    pub fn step_with_cross_weights(&mut self, entries: &[Entry<'_>]) -> Result<(), RuntimeError> {
+        if self.layout.cross_rows.is_none() {
+            return Err(RuntimeError::NotALanguageModel(batch::CROSS_WEIGHT_ROWS));
+        }
+        self.run(entries, false, true)
+    }
+
+    /// Appends a draft to a sequence and asks for the logits of every token of it, as [`Session::step`] with [`Logits::All`], but
+    /// each token attends to its past by itself, as in a step of its own. The logits are so those of decoding the tokens one
+    /// by one, up to the order of sums in long contexts. What is not accepted is taken back by [`Session::truncate`].
+    ///
+    /// # Errors
+    /// As [`Session::step`].
+    pub fn verify(&mut self, sequence: SequenceId, tokens: &[u32]) -> Result<(), RuntimeError> {
+        self.run(&[Entry { sequence, tokens, logits: Logits::All }], true, false)
+    }
+
+    /// Runs `entries`; with `apart` each token is a span of its own, with `weights` each tells what it attends to.
+    fn run(&mut self, entries: &[Entry<'_>], apart: bool, weights: bool) -> Result<(), RuntimeError> {
         self.check(entries)?;
         for entry in entries {
             self.make_room(entry)?;
@@ -202,22 +272,38 @@ impl Session {
                 Logits::Last => logit_rows.push((start + len - 1) as i32),
                 Logits::All => logit_rows.extend((start..start + len).map(|row| row as i32)),
             }
-            spans.push((start, len, past, entry.sequence));
+            match apart {
+                false => spans.push((start, len, past, entry.sequence)),
+                true => spans.extend((0..len).map(|i| (start + i, 1, past + i, entry.sequence))),
+            }
         }
+        let cross: Vec<CrossRef> =
+            spans.iter().filter_map(|(_, _, _, id)| Some(self.sequences[id].cross.as_ref()?.at())).collect();
         let spans: Vec<Span<'_>> = spans
             .into_iter()
             .map(|(start, len, past, id)| Span { start, len, past, blocks: &self.sequences[&id].blocks })
             .collect();
 
         let layout = self.layout;
-        let mut bindings = [0; 2];
+        let weight_rows: Vec<i32> = if weights { (0..total as i32).collect() } else { vec![] };
+        let count = if layout.cross_rows.is_some() { 4 } else { 3 };
+        let mut bindings = [0; 3];
         bindings[layout.token_count] = total;
         bindings[layout.logit_count] = logit_rows.len();
-        let mut inputs = [InputData::I32(&[]); 3];
+        let mut inputs = [InputData::I32(&[]); 4];
         inputs[layout.tokens] = InputData::I32(&tokens);
         inputs[layout.positions] = InputData::I32(&positions);
         inputs[layout.logit_rows] = InputData::I32(&logit_rows);
-        self.state.run(&Step { bindings: &bindings, inputs: &inputs, spans: &spans })?;
+        if let Some((input, symbol)) = layout.cross_rows {
+            inputs[input] = InputData::I32(&weight_rows);
+            bindings[symbol] = weight_rows.len();
+        }
+        self.state.run(&Step {
+            bindings: &bindings[..count - 1],
+            inputs: &inputs[..count],
+            spans: &spans,
+            cross: &cross,
+        })?;
         self.state.read_output(layout.logits, &mut self.logits)?;
 
         for entry in entries {
@@ -296,6 +382,9 @@ impl Session {
         }
         for (i, entry) in entries.iter().enumerate() {
             let sequence = self.sequence(entry.sequence)?;
+            if sequence.cross.is_some() != self.cross.is_some() {
+                return Err(RuntimeError::Cross(format!("sequence {} is about no encoded input", entry.sequence.0)));
+            }
             if entries[..i].iter().any(|other| other.sequence == entry.sequence) {
                 return Err(RuntimeError::Options(format!("sequence {} stands twice in a batch", entry.sequence.0)));
             }
@@ -342,7 +431,12 @@ impl Layout {
             names.iter().position(|(known, _)| known == name).ok_or(missing(name))
         };
         let symbol = |name: &'static str| graph.symbols().iter().position(|known| known == name).ok_or(missing(name));
-        if graph.inputs().len() != 3 || graph.symbols().len() != 2 {
+        let cross_rows = match find(graph.inputs(), batch::CROSS_WEIGHT_ROWS) {
+            Ok(input) => Some((input, symbol(batch::CROSS_WEIGHT_COUNT)?)),
+            Err(_) => None,
+        };
+        let more = usize::from(cross_rows.is_some());
+        if graph.inputs().len() != 3 + more || graph.symbols().len() != 2 + more {
             return Err(missing("ragged batch (tokens, positions, logit_rows)"));
         }
         let logits = find(graph.outputs(), batch::LOGITS)?;
@@ -355,6 +449,7 @@ impl Layout {
             token_count: symbol(batch::TOKEN_COUNT)?,
             logit_count: symbol(batch::LOGIT_COUNT)?,
             vocab: width.ok_or(missing("vocabulary"))?,
+            cross_rows,
         })
     }
 }

@@ -16,7 +16,10 @@ impl Session {
     /// # Errors
     /// If there is no such sequence.
     pub fn save(&mut self, id: SequenceId) -> Result<Vec<u8>, RuntimeError> {
-        let Sequence { tokens, blocks } = self.sequence(id)?.clone();
+        let Sequence { tokens, blocks, cross } = self.sequence(id)?.clone();
+        if cross.is_some() {
+            return Err(RuntimeError::Snapshot("what the encoder left is not saved with a sequence".into()));
+        }
         let mut out = Vec::with_capacity(HEADER + tokens.len() * 4 + blocks.len() * self.state.block_bytes());
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
@@ -70,6 +73,6 @@ impl Session {
                 self.state.import_block(block, content);
             }
         }
-        Ok(self.insert(Sequence { tokens, blocks }))
+        Ok(self.insert(Sequence { tokens, blocks, cross: None }))
     }
 }

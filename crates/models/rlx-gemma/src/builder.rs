@@ -1,6 +1,6 @@
 //! Config to decoder.
 
-use rlx_core::{CoreError, DecoderModel};
+use rlx_core::{CoreError, DecoderModel, GgufHeader};
 use rlx_flow::{
     Activation, AttentionLayer, DecoderSpec, LayerSpec, Mlp, MoeLayer, NormKind, NormPlacement, NormSpec,
     PerLayerInputs, RouterScore,
@@ -10,8 +10,19 @@ use rlx_weights::Checkpoint;
 use crate::config::Generation;
 use crate::{Gemma4Config, GemmaConfig, weights};
 
+fn is_gemma4(checkpoint: &Checkpoint) -> bool {
+    checkpoint.architecture().is_some_and(|name| name.starts_with("gemma4"))
+}
+
+pub(crate) fn to_gguf(checkpoint: &Checkpoint) -> Result<GgufHeader, CoreError> {
+    if is_gemma4(checkpoint) {
+        return Gemma4Config::from_checkpoint(checkpoint)?.to_gguf();
+    }
+    GemmaConfig::from_checkpoint(checkpoint)?.to_gguf()
+}
+
 pub(crate) fn load(checkpoint: &Checkpoint) -> Result<DecoderModel, CoreError> {
-    if checkpoint.architecture().is_some_and(|name| name.starts_with("gemma4")) {
+    if is_gemma4(checkpoint) {
         let config = Gemma4Config::from_checkpoint(checkpoint)?;
         return Ok(DecoderModel {
             context_length: config.sizes.max_position_embeddings,

@@ -1,8 +1,10 @@
 //! Gemma 4: sizes and switches of every layer, from `config.json` or GGUF metadata.
 
-use rlx_core::{CoreError, DecoderSizes, HfConfig, in_range, rope_from_gguf, rope_of_layer_type, sliding_layers};
+use rlx_core::{
+    CoreError, DecoderSizes, GgufHeader, HfConfig, in_range, rope_from_gguf, rope_of_layer_type, sliding_layers,
+};
 use rlx_flow::{RopeScaling, RopeSpec};
-use rlx_weights::gguf::GgufArray;
+use rlx_weights::gguf::{GgufArray, GgufValue};
 use rlx_weights::{Checkpoint, GgufMetadata};
 use serde_json::Value;
 
@@ -244,6 +246,55 @@ impl Gemma4Config {
             rope: rope_from_gguf(checkpoint, global_dim)?,
             rope_sliding: RopeSpec::new(theta, local_dim, &RopeScaling::None)?,
         })
+    }
+
+    /// What a GGUF file of the model says of it: the counterpart of [`Gemma4Config::from_gguf`].
+    ///
+    /// # Errors
+    /// If the format has no words for it: layers of one type with heads of different widths, scaled RoPE in layers with a
+    /// window.
+    pub fn to_gguf(&self) -> Result<GgufHeader, CoreError> {
+        let width = |sliding: bool| -> Result<usize, CoreError> {
+            let mut widths = self.layers.iter().filter(|layer| layer.sliding == sliding).map(|layer| layer.head_dim);
+            let first = widths.next().unwrap_or(self.sizes.head_dim);
+            if widths.any(|width| width != first) {
+                return Err(CoreError::Config("GGUF files have one width of heads for each type of layer".into()));
+            }
+            Ok(first)
+        };
+        let (global_dim, local_dim) = (width(false)?, width(true)?);
+        if self.rope_sliding.scaling != RopeScaling::None {
+            return Err(CoreError::Config(
+                "GGUF files of Gemma 4 cannot say that RoPE is scaled in layers with a sliding window".into(),
+            ));
+        }
+        let of_layers = |size: fn(&Gemma4Layer) -> usize| self.layers.iter().map(size).collect::<Vec<_>>();
+        let mut header = GgufHeader::new("gemma4");
+        header.set_decoder_sizes(&self.sizes)?;
+        header.set_sizes("feed_forward_length", &of_layers(|layer| layer.intermediate_size))?;
+        header.set_sizes("attention.head_count_kv", &of_layers(|layer| layer.num_key_value_heads))?;
+        header.set_rope(&self.rope)?;
+        header.set("rope.freq_base_swa", self.rope_sliding.theta as f32);
+        for (suffix, dim) in [("", global_dim), ("_swa", local_dim)] {
+            header.set_size(&format!("attention.key_length{suffix}"), dim)?;
+            header.set_size(&format!("attention.value_length{suffix}"), dim)?;
+            header.set_size(&format!("rope.dimension_count{suffix}"), dim)?;
+        }
+        if let Some(cap) = self.final_logit_softcapping {
+            header.set("final_logit_softcapping", cap);
+        }
+        header.set_size("attention.sliding_window", self.sliding_window)?;
+        let sliding = self.layers.iter().map(|layer| layer.sliding).collect();
+        header.set("attention.sliding_window_pattern", GgufValue::Array(GgufArray::Bool(sliding)));
+        let shared = self.layers.iter().filter(|layer| layer.kv_from.is_some()).count();
+        header.set_size("attention.shared_kv_layers", shared)?;
+        header.set_size("embedding_length_per_layer_input", self.hidden_size_per_layer_input)?;
+        if let Some(moe) = &self.moe {
+            header.set_size("expert_count", moe.num_experts)?;
+            header.set_size("expert_used_count", moe.top_k_experts)?;
+            header.set_size("expert_feed_forward_length", moe.moe_intermediate_size)?;
+        }
+        Ok(header)
     }
 
     /// Checks that sizes are in range and fit together.

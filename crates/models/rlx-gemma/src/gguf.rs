@@ -1,6 +1,6 @@
 //! Sizes and switches of a Gemma model, from GGUF metadata.
 
-use rlx_core::{CoreError, DecoderSizes, rope_from_gguf};
+use rlx_core::{CoreError, DecoderSizes, GgufHeader, rope_from_gguf};
 use rlx_flow::{RopeScaling, RopeSpec};
 use rlx_weights::Checkpoint;
 
@@ -25,16 +25,10 @@ impl GemmaConfig {
         sizes.validate()?;
         let number = |suffix: &str| metadata.get_f64(&metadata.arch_key(suffix));
         let size = |suffix: &str| metadata.get_u32(&metadata.arch_key(suffix)).map(|n| n as usize);
-        let largest = match generation {
-            Generation::Gemma1 => false,
-            Generation::Gemma2 => sizes.num_hidden_layers == 46,
-            Generation::Gemma3 => sizes.num_hidden_layers == 62,
-        };
         let query_pre_attn_scalar = match (number("attention.scale"), scalar_beside(checkpoint, generation, &sizes)) {
             (Some(scale), _) if scale > 0.0 => 1.0 / (scale * scale),
             (_, Some(scalar)) => scalar,
-            _ if largest => sizes.hidden_size as f64 / sizes.num_attention_heads as f64,
-            _ => sizes.head_dim as f64,
+            _ => unsaid_scalar(generation, &sizes),
         };
         let default_window = (generation == Generation::Gemma2).then_some(SLIDING_WINDOW);
         let window = size("attention.sliding_window").or(default_window).filter(|&window| window > 0);
@@ -68,6 +62,83 @@ impl GemmaConfig {
             sizes,
         })
     }
+
+    /// What a GGUF file of the model says of it: the counterpart of [`GemmaConfig::from_gguf`]. `query_pre_attn_scalar` is said as
+    /// `<arch>.attention.scale` where readers would take another one, and the layers' windows where they are not those of
+    /// the generation.
+    ///
+    /// # Errors
+    /// If the format has no words for it.
+    pub fn to_gguf(&self) -> Result<GgufHeader, CoreError> {
+        let mut header = GgufHeader::new(match self.generation {
+            Generation::Gemma1 => "gemma",
+            Generation::Gemma2 => "gemma2",
+            Generation::Gemma3 => "gemma3",
+        });
+        let layers = self.sizes.num_hidden_layers;
+        header.set_decoder_sizes(&self.sizes)?;
+        header.set_rope(&self.rope)?;
+        if self.generation == Generation::Gemma3 {
+            if self.rope_sliding.scaling != RopeScaling::None {
+                return Err(CoreError::Config(
+                    "GGUF files of Gemma 3 cannot say that RoPE is scaled in layers with a sliding window".into(),
+                ));
+            }
+            header.set("rope.freq_base_swa", self.rope_sliding.theta as f32);
+        }
+        if self.query_pre_attn_scalar != unsaid_scalar(self.generation, &self.sizes) {
+            header.set("attention.scale", self.query_pre_attn_scalar.powf(-0.5) as f32);
+            let scalar = self.query_pre_attn_scalar;
+            header.notes.push(format!(
+                "query_pre_attn_scalar = {scalar} is not what other readers assume: llama.cpp will scale attention wrongly"
+            ));
+        }
+        // Readers assume caps of Gemma 2 unless they are told.
+        let caps = [
+            ("attn_logit_softcapping", self.attn_logit_softcapping),
+            ("final_logit_softcapping", self.final_logit_softcapping),
+        ];
+        for (key, cap) in caps {
+            if let Some(cap) = cap.or((self.generation == Generation::Gemma2).then_some(0.0)) {
+                header.set(key, cap);
+            }
+        }
+        if self.generation == Generation::Gemma2 && caps.iter().any(|(_, cap)| cap.is_none()) {
+            header.notes.push("llama.cpp cannot run a Gemma 2 without soft caps".into());
+        }
+        if !self.sliding.contains(&true) {
+            if self.generation == Generation::Gemma2 {
+                header.set_size("attention.sliding_window", 0)?;
+            }
+            return Ok(header);
+        }
+        header.set_size("attention.sliding_window", self.sliding_window)?;
+        let usual = self.generation.sliding_window_pattern();
+        if self.sliding != sliding_by_pattern(layers, usual)? {
+            let fits = |&pattern: &usize| sliding_by_pattern(layers, pattern).is_ok_and(|made| made == self.sliding);
+            // One more than there are layers: all have the window.
+            let pattern = (1..=layers + 1).find(fits).ok_or_else(|| {
+                CoreError::Config(
+                    "GGUF files cannot say which layers have sliding windows: they follow no pattern".into(),
+                )
+            })?;
+            header.set_size("attention.sliding_window_pattern", pattern)?;
+            header
+                .notes
+                .push(format!("llama.cpp will take one layer of {usual} for one without a window, not as it is here"));
+        }
+        Ok(header)
+    }
+}
+
+/// `query_pre_attn_scalar` of files that do not say it.
+fn unsaid_scalar(generation: Generation, sizes: &DecoderSizes) -> f64 {
+    let largest = match generation {
+        Generation::Gemma1 => false,
+        Generation::Gemma2 => sizes.num_hidden_layers == 46,
+        Generation::Gemma3 => sizes.num_hidden_layers == 62,
+    };
+    if largest { sizes.hidden_size as f64 / sizes.num_attention_heads as f64 } else { sizes.head_dim as f64 }
 }
 
 /// `query_pre_attn_scalar` of a `config.json` beside the file, if it describes this model.

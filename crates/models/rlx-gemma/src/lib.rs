@@ -17,7 +17,7 @@ mod weights;
 pub use config::{GemmaConfig, Generation};
 pub use gemma4::{Gemma4Config, Gemma4Layer, Gemma4Moe};
 
-use rlx_core::{DecoderFamily, Family, Runner};
+use rlx_core::{DecoderFamily, Family, Runner, Task};
 
 /// The family.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ impl DecoderFamily for Gemma {
         about: "Gemma 1, 2, 3 and 4",
         gguf_architectures: &["gemma4", "gemma3", "gemma2", "gemma"],
         hf_model_types: &["gemma4_text", "gemma4", "gemma3_text", "gemma3", "gemma2", "gemma"],
-        load: builder::load,
+        task: Task::Decoder { load: builder::load, to_gguf: builder::to_gguf },
     };
 }
 

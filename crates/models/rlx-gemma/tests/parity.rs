@@ -1,13 +1,19 @@
-//! Outputs against those recorded from transformers, from both spellings of the config and from llama.cpp's GGUF.
+//! Outputs against those recorded from transformers, from both spellings of the config and from llama.cpp's GGUF;
+//! and the GGUF file that is made of the model against llama.cpp's.
 
-use rlx_core::parity::check_fixture;
+use rlx_core::parity::{check_conversion, check_fixture};
 use rlx_core::{DecoderFamily, Families};
 use rlx_gemma::Gemma;
 
 fn check(name: &str) {
     let mut families = Families::new();
     families.register(Gemma::FAMILY);
-    check_fixture(format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR")), &families);
+    let dir = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    check_fixture(&dir, &families);
+    // Cases of our own are recorded without a GGUF file.
+    if std::path::Path::new(&dir).join("model.f32.gguf").exists() {
+        check_conversion(&dir, &families);
+    }
 }
 
 #[test]
@@ -38,4 +44,9 @@ fn gemma4_with_shared_keys_and_per_layer_inputs() {
 #[test]
 fn gemma4_with_experts() {
     check("gemma4_moe");
+}
+
+#[test]
+fn gemma1_with_grouped_queries_and_padding() {
+    check("gemma1_gqa2");
 }

@@ -241,3 +241,23 @@ fn tiny_configs_are_valid() {
         GemmaConfig::tiny(generation).unwrap().validate().unwrap();
     }
 }
+
+#[path = "../examples/run_gemma_gguf.rs"]
+#[allow(dead_code, unreachable_pub, reason = "main is not called")]
+mod run_gemma_gguf;
+#[path = "../examples/run_gemma_safetensors.rs"]
+#[allow(dead_code, unreachable_pub, reason = "main is not called")]
+mod run_gemma_safetensors;
+
+#[test]
+fn examples_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = TinyModel::new(&FAMILY, &configs()[0].1.clone(), 5);
+    tiny.write_safetensors(dir.path());
+    let ids = run_gemma_safetensors::run(dir.path(), "1,2,3", 5, &mut std::io::sink()).unwrap();
+    assert_eq!(ids.len(), 5);
+
+    let file = dir.path().join("tiny.gguf");
+    tiny.write_gguf(&file, metadata(tiny.config()));
+    assert_eq!(run_gemma_gguf::run(&file, "1,2,3", 5, &mut std::io::sink()).unwrap(), ids);
+}

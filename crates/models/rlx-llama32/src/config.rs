@@ -1,6 +1,6 @@
 //! Sizes and switches of a Llama model, from `config.json` or GGUF metadata.
 
-use rlx_core::{CoreError, HfConfig, rope_from_gguf, rope_from_hf};
+use rlx_core::{CoreError, DecoderSizes, GgufHeader, HfConfig, rope_from_gguf, rope_from_hf};
 use rlx_flow::{RopeScaling, RopeSpec};
 use rlx_weights::Checkpoint;
 
@@ -125,6 +125,29 @@ impl Llama32Config {
             mlp_bias: checkpoint.tensor("blk.0.ffn_up.bias").is_some(),
             tie_word_embeddings: checkpoint.tensor("output.weight").is_none(),
         })
+    }
+
+    /// What a GGUF file of the model says of it: the counterpart of [`Llama32Config::from_gguf`].
+    ///
+    /// # Errors
+    /// If the format has no words for it.
+    pub fn to_gguf(&self) -> Result<GgufHeader, CoreError> {
+        let mut header = GgufHeader::new("llama");
+        header.set_decoder_sizes(&DecoderSizes {
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            num_key_value_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            rms_norm_eps: self.rms_norm_eps,
+            max_position_embeddings: self.max_position_embeddings,
+            tie_word_embeddings: self.tie_word_embeddings,
+        })?;
+        header.set_size("rope.dimension_count", 2 * self.rope.inv_freq.len())?;
+        header.set_rope(&self.rope)?;
+        Ok(header)
     }
 
     /// Checks that sizes are in range and fit together.

@@ -10,7 +10,7 @@ mod weights;
 
 pub use config::Llama32Config;
 
-use rlx_core::{DecoderFamily, Family, Runner};
+use rlx_core::{DecoderFamily, Family, Runner, Task};
 
 /// The family.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,10 @@ impl DecoderFamily for Llama32 {
         about: "Llama 2 and 3.x, SmolLM2, and every GGUF of architecture llama",
         gguf_architectures: &["llama"],
         hf_model_types: &["llama"],
-        load: builder::load,
+        task: Task::Decoder {
+            load: builder::load,
+            to_gguf: |checkpoint| Llama32Config::from_checkpoint(checkpoint)?.to_gguf(),
+        },
     };
 }
 

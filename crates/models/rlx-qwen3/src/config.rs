@@ -1,6 +1,6 @@
 //! Sizes and switches of a Qwen model, from `config.json` or GGUF metadata.
 
-use rlx_core::{CoreError, DecoderSizes, HfConfig, in_range, rope_from_gguf, rope_from_hf, sliding_layers};
+use rlx_core::{CoreError, DecoderSizes, GgufHeader, HfConfig, in_range, rope_from_gguf, rope_from_hf, sliding_layers};
 use rlx_flow::{RopeScaling, RopeSpec};
 use rlx_weights::Checkpoint;
 
@@ -99,6 +99,40 @@ impl Qwen3Config {
             moe: moe_from_gguf(checkpoint, sizes.num_hidden_layers)?,
             sizes,
         })
+    }
+
+    /// What a GGUF file of the model says of it: the counterpart of [`Qwen3Config::from_gguf`].
+    ///
+    /// # Errors
+    /// If the format has no words for it: sliding windows, and experts' weights that do not sum to one.
+    pub fn to_gguf(&self) -> Result<GgufHeader, CoreError> {
+        let mut header = GgufHeader::new(match (&self.moe, self.qk_norm) {
+            (Some(_), _) => "qwen3moe",
+            (None, true) => "qwen3",
+            (None, false) => "qwen2",
+        });
+        if self.windows.iter().any(Option::is_some) {
+            return Err(CoreError::Config(
+                "GGUF files of Qwen models cannot say that layers have sliding windows".into(),
+            ));
+        }
+        header.set_decoder_sizes(&self.sizes)?;
+        header.set_rope(&self.rope)?;
+        if let Some(moe) = &self.moe {
+            if !moe.norm_topk_prob {
+                return Err(CoreError::Config(
+                    "GGUF files of Qwen models cannot say that experts' weights do not sum to one (norm_topk_prob: false)"
+                        .into(),
+                ));
+            }
+            header.set_size("expert_count", moe.num_experts)?;
+            header.set_size("expert_used_count", moe.num_experts_per_tok)?;
+            header.set_size("expert_feed_forward_length", moe.moe_intermediate_size)?;
+            if !moe.sparse.iter().all(|&sparse| sparse) {
+                header.notes.push("some layers have no experts: llama.cpp does not read such files".into());
+            }
+        }
+        Ok(header)
     }
 
     /// Checks that sizes are in range and fit together.

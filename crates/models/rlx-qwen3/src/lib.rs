@@ -11,7 +11,7 @@ mod weights;
 
 pub use config::{Qwen3Config, Qwen3Moe};
 
-use rlx_core::{DecoderFamily, Family, Runner};
+use rlx_core::{DecoderFamily, Family, Runner, Task};
 
 /// The family.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,10 @@ impl DecoderFamily for Qwen3 {
         about: "Qwen3 (dense and mixture of experts), Qwen2.5 and Qwen2",
         gguf_architectures: &["qwen3", "qwen3moe", "qwen2"],
         hf_model_types: &["qwen3", "qwen3_moe", "qwen2"],
-        load: builder::load,
+        task: Task::Decoder {
+            load: builder::load,
+            to_gguf: |checkpoint| Qwen3Config::from_checkpoint(checkpoint)?.to_gguf(),
+        },
     };
 }
 

@@ -146,3 +146,39 @@ fn other_families_files_are_sent_to_them() {
 fn the_tiny_config_is_valid() {
     Qwen3Config::tiny().unwrap().validate().unwrap();
 }
+
+#[path = "../examples/run_qwen3_gguf.rs"]
+#[allow(dead_code, unreachable_pub, reason = "main is not called")]
+mod run_qwen3_gguf;
+#[path = "../examples/run_qwen3_safetensors.rs"]
+#[allow(dead_code, unreachable_pub, reason = "main is not called")]
+mod run_qwen3_safetensors;
+
+#[test]
+fn examples_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = TinyModel::new(&FAMILY, &config(json!({})), 5);
+    tiny.write_safetensors(dir.path());
+    let ids = run_qwen3_safetensors::run(dir.path(), "1,2,3", 5, &mut std::io::sink()).unwrap();
+    assert_eq!(ids.len(), 5);
+
+    let file = dir.path().join("tiny.gguf");
+    tiny.write_gguf(&file, metadata(tiny.config()));
+    assert_eq!(run_qwen3_gguf::run(&file, "1,2,3", 5, &mut std::io::sink()).unwrap(), ids);
+}
+
+#[test]
+fn layers_of_draft_heads_are_not_the_models() {
+    let tiny = TinyModel::new(&FAMILY, &config(json!({})), 5);
+    let plain = tiny.gguf_checkpoint(metadata(tiny.config()));
+    let mut more = metadata(tiny.config());
+    more.set("qwen3.block_count", 3u32);
+    more.set("qwen3.nextn_predict_layers", 1u32);
+    let with_heads = tiny.gguf_checkpoint(more);
+    let load = |checkpoint| CausalLm::load(checkpoint, &FAMILY, &LoadOptions::default()).unwrap();
+    let logits = |model: CausalLm| {
+        let mut session = model.session(Default::default()).unwrap();
+        model.predict_logits(&mut session, &[1, 2, 3]).unwrap()
+    };
+    assert_eq!(logits(load(&with_heads)), logits(load(&plain)));
+}

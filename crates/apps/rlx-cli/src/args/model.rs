@@ -38,12 +38,12 @@ pub struct ModelArgs {
     /// Threads [default: all processors]
     #[arg(long, short = 't', value_name = "N", value_parser = values::at_least_one)]
     pub threads: Option<usize>,
-    /// How exactly to compute
-    #[arg(long, value_enum, default_value = "auto")]
-    pub precision: PrecisionArg,
-    /// Instruction set of the kernels: auto, scalar, neon, avx2, avx512, amx
-    #[arg(long, default_value = "auto", value_parser = values::isa)]
-    pub isa: Isa,
+    /// How exactly to compute [default: auto]
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionArg>,
+    /// Instruction set of the kernels: auto, scalar, neon, avx2, avx512, amx [default: auto]
+    #[arg(long, value_parser = values::isa)]
+    pub isa: Option<Isa>,
     /// Longest sequence in tokens, prompt and answer together
     #[arg(long, value_name = "N", value_parser = values::at_least_one)]
     pub max_seq: Option<usize>,
@@ -82,7 +82,7 @@ pub enum WeightsFormat {
 /// How exactly to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum PrecisionArg {
-    /// What suits the weights: int8 activations for quantised ones, bf16 tiles for many tokens at once
+    /// What suits the weights: 15-bit activations for quantised ones, bf16 tiles or fixed point for many tokens at once
     Auto,
     /// f32 throughout, from exactly dequantised weights
     F32,
@@ -90,6 +90,16 @@ pub enum PrecisionArg {
     Bf16,
     /// Accepted for older scripts: the same as auto
     F16Lm,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(arg: PrecisionArg) -> Precision {
+        match arg {
+            PrecisionArg::Auto | PrecisionArg::F16Lm => Precision::Auto,
+            PrecisionArg::F32 => Precision::F32,
+            PrecisionArg::Bf16 => Precision::Bf16,
+        }
+    }
 }
 
 /// What `--weights` means.
@@ -208,14 +218,12 @@ impl ModelArgs {
         let defaults = CompileOptions::default();
         let precision = match self.precision {
             _ if self.no_packed => Precision::F32,
-            PrecisionArg::Auto | PrecisionArg::F16Lm => Precision::Auto,
-            PrecisionArg::F32 => Precision::F32,
-            PrecisionArg::Bf16 => Precision::Bf16,
+            given => given.unwrap_or(PrecisionArg::Auto).into(),
         };
         CompileOptions {
             device: self.device,
             threads: self.threads.unwrap_or(defaults.threads),
-            isa: self.isa,
+            isa: self.isa.unwrap_or(defaults.isa),
             precision,
         }
     }

@@ -1,6 +1,9 @@
 //! Parsers of argument values. Their errors say what is expected.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use rlx_ir::DType;
 use rlx_runtime::{Device, Isa};
+use rlx_weights::quantize::{FileType, TensorType};
 
 /// A number >= 0.
 ///
@@ -99,6 +102,33 @@ pub fn http_url(text: &str) -> Result<String, String> {
         Some(rest) if !rest.trim_matches('/').is_empty() => Ok(text.trim_end_matches('/').to_owned()),
         _ => Err(format!("expected an address like https://host, found `{text}`")),
     }
+}
+
+/// A kind of GGUF file: `Q4_K_M`.
+pub fn file_type() -> impl TypedValueParser<Value = FileType> {
+    PossibleValuesParser::new(FileType::all().map(FileType::name)).try_map(|name| name.parse::<FileType>())
+}
+
+/// An element type that can be written: `Q6_K`.
+///
+/// # Errors
+/// Unknown types, and those that cannot be made.
+pub fn dtype(text: &str) -> Result<DType, String> {
+    let known = |dtype: &DType| dtype.ggml_id().is_some() && rlx_quant::can_quantize(*dtype);
+    DType::from_name(text).filter(known).ok_or_else(|| {
+        let names: Vec<&str> = DType::all().filter(known).map(DType::name).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+/// `PATTERN=TYPE`: the type of the tensors whose names the regular expression is found in.
+///
+/// # Errors
+/// No `=`, a bad expression, and as [`dtype`].
+pub fn tensor_type(text: &str) -> Result<TensorType, String> {
+    let (pattern, name) = text.rsplit_once('=').ok_or("expected PATTERN=TYPE, e.g. ffn_down=Q6_K")?;
+    let pattern = regex::Regex::new(pattern).map_err(|error| error.to_string().replace('\n', " "))?;
+    Ok(TensorType { pattern, dtype: dtype(name)? })
 }
 
 #[cfg(test)]

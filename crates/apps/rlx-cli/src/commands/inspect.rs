@@ -178,7 +178,8 @@ fn facts(report: &Report) -> Vec<Vec<String>> {
     fact("tokenizer", tokenizer);
     fact("chat template", if r.chat_template { "yes" } else { "no" }.to_owned());
     if let Some(mtp) = &r.mtp {
-        fact("MTP heads", format!("{} tensors", mtp.tensors));
+        let size = format!("{} tensors, {} parameters, {}", mtp.tensors, count(mtp.parameters), bytes(mtp.bytes));
+        fact("MTP heads", format!("{size}; apart from the model, not used"));
     }
     let path = report.facts.path.display();
     fact(

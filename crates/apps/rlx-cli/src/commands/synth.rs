@@ -8,7 +8,7 @@ use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
-use crate::args::OutputArgs;
+use crate::args::{OutputArgs, values};
 use crate::context::Context;
 use crate::error::UsageError;
 use crate::synth::{FileType, SHAPES, Shape, write};
@@ -28,7 +28,7 @@ struct Args {
     #[arg(value_parser = shape_parser(), ignore_case = true)]
     shape: Shape,
     /// Type of the file
-    #[arg(long = "type", value_name = "TYPE", value_parser = type_parser(), ignore_case = true, default_value = "Q4_K_M")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = values::file_type(), ignore_case = true, default_value = "Q4_K_M")]
     file_type: FileType,
     /// File to write
     #[arg(long, value_name = "FILE")]
@@ -48,10 +48,6 @@ fn shape_parser() -> impl TypedValueParser<Value = Shape> {
     PossibleValuesParser::new(values).try_map(|name| Shape::named(&name).cloned().ok_or("no such shape"))
 }
 
-fn type_parser() -> impl TypedValueParser<Value = FileType> {
-    PossibleValuesParser::new(FileType::all().map(FileType::name)).try_map(|name| name.parse::<FileType>())
-}
-
 pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<ExitCode> {
     let mut args: Args = ctx.parse(args)?;
     if let Some(layers) = args.layers {
@@ -60,7 +56,7 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
             let name = args.shape.name;
             return Err(UsageError(format!("--layers {layers}: {name} has 1 to {published} layers")).into());
         }
-        args.shape.num_hidden_layers = layers;
+        args.shape = args.shape.with_layers(layers);
     }
     let summary = write(&args.shape, args.file_type, args.seed, &args.out)?;
     if args.output.json {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rlx_core::LoadOptions;
-use rlx_runtime::{CompileOptions, Device, Isa, KvType, Precision};
+use rlx_runtime::{CompileOptions, Device, Isa, KvType, SessionOptions};
 
 use crate::args::{ModelArgs, PrecisionArg, QuantArgs, values};
 
@@ -32,9 +32,16 @@ impl From<KvArg> for KvType {
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub struct KvArgs {
-    /// Element type of the KV cache
-    #[arg(long, value_enum, default_value = "f16")]
-    pub kv_type: KvArg,
+    /// Element type of the KV cache [default: f16]
+    #[arg(long, value_enum)]
+    pub kv_type: Option<KvArg>,
+}
+
+impl KvArgs {
+    /// The element type.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type.map_or(SessionOptions::default().kv_type, KvType::from)
+    }
 }
 
 /// What to tell of the run besides its result; all of it on stderr.
@@ -76,11 +83,7 @@ pub struct ExactArgs {
 impl ExactArgs {
     /// Device, threads, kernels.
     pub fn load_options(&self) -> LoadOptions {
-        let precision = match self.precision {
-            PrecisionArg::Auto | PrecisionArg::F16Lm => Precision::Auto,
-            PrecisionArg::F32 => Precision::F32,
-            PrecisionArg::Bf16 => Precision::Bf16,
-        };
+        let precision = self.precision.into();
         let threads = self.threads.unwrap_or(CompileOptions::default().threads);
         let compile = CompileOptions { device: self.device, threads, isa: self.isa, precision };
         LoadOptions { compile, ..LoadOptions::default() }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use rlx_core::fetch::ModelSource;
-use rlx_core::{CausalLm, Event, GenerateOptions, Generation, StopReason};
+use rlx_core::{Assist, CausalLm, Event, GenerateOptions, Generation, StopReason};
 use rlx_runtime::{Session, StepProfile};
 use rlx_text::Message;
 use serde_json::{Value, json};
 
 use super::args::{KvArgs, ReportArgs, load_options, merge_path};
 use super::report::{Timing, explain, profile_since, profile_table};
-use super::{Loaded, load};
+use super::{Constraint, ConstraintArgs, Draft, DraftArgs, Loaded, load_with_profile};
 use crate::UsageError;
 use crate::args::{FetchArgs, ModelArgs, OutputArgs, Prompt, PromptArgs, QuantArgs, SamplingArgs};
 use crate::context::Context;
@@ -38,6 +38,9 @@ const EXPLAINED_PROMPT: usize = 512;
   rlx-run auto models/SmolLM2 --system 'Answer in one word.' --prompt 'What is the capital of France?'
   rlx-run llama32 --weights model.gguf --prompt-ids '1,2,3;4,5' --json
   rlx-run generate --weights model.gguf --prompt-file story.txt --timing --profile
+  rlx-run generate --weights large.gguf --draft small.gguf --prompt-file story.txt --timing
+  rlx-run generate --weights model.gguf --draft ngram --chat --prompt 'Correct the spelling: ...'
+  rlx-run generate --weights model.gguf --json-schema person.json --chat --prompt 'Who wrote Faust?' -n 200
   rlx-run generate --weights model.gguf --explain")]
 struct Args {
     /// The same as --weights PATH
@@ -56,6 +59,13 @@ struct Args {
     chat: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    draft: DraftArgs,
+    /// Draft with the file's own multi-token-prediction heads, if it has any that can be run
+    #[arg(long, help_heading = "Speculative decoding", conflicts_with = "draft")]
+    use_mtp: bool,
+    #[command(flatten)]
+    constraint: ConstraintArgs,
     #[command(flatten)]
     fetch: FetchArgs,
     #[command(flatten)]
@@ -76,6 +86,14 @@ struct Answer {
     timing: Timing,
     prefill: Vec<StepProfile>,
     decode: Vec<StepProfile>,
+    /// Whether the answer is of the form that was asked for, if one was.
+    whole: Option<bool>,
+}
+
+/// What takes part in every answer.
+struct Helpers {
+    draft: Option<Draft>,
+    constraint: Option<Constraint>,
 }
 
 /// Whatever family the weights are of.
@@ -102,19 +120,26 @@ fn run(args: Vec<OsString>, family: Option<&str>, ctx: &Context<'_>) -> anyhow::
     let options = load_options(&args.model, &args.quant, args.prompt.chat_template.clone());
     let fetch = args.fetch.options(ctx)?;
     let default = default_source(family);
-    let loaded = load(&args.model, &args.quant, &fetch, default, family, &options, ctx)?;
+    let loaded = load_with_profile(&args.model, &args.quant, &fetch, default, family, &options, ctx)?;
+    loaded.note_mtp(args.use_mtp, ctx);
     let Some(prompt) = prompt else {
-        ctx.print(&explain(loaded.model.executable().as_ref(), EXPLAINED_PROMPT)?)?;
+        let plan = explain(loaded.model.executable().as_ref(), EXPLAINED_PROMPT)?;
+        ctx.print(&format!("{}{plan}", loaded.profile))?;
         return Ok(ExitCode::SUCCESS);
     };
     let rows = encode(&loaded.model, prompt, &args)?;
     if args.report.explain {
         let longest = rows.iter().map(Vec::len).max().unwrap_or(1);
-        ctx.note(&explain(loaded.model.executable().as_ref(), longest)?);
+        let plan = explain(loaded.model.executable().as_ref(), longest)?;
+        ctx.note(&format!("{}{plan}", loaded.profile));
     }
     let max_tokens = args.sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
     let needed = rows.iter().map(|row| row.len().saturating_add(max_tokens)).max().unwrap_or(0);
-    let session_options = loaded.session_options(args.model.max_seq, needed, args.kv.kv_type.into(), ctx);
+    let session_options = loaded.session_options(args.model.max_seq, needed, args.kv.kv_type, ctx);
+    let mut helpers = Helpers {
+        draft: args.draft.load(&args.model, &fetch, &loaded.model, session_options.clone(), ctx)?,
+        constraint: args.constraint.load_noting(&loaded.model, &args.sampling, ctx)?,
+    };
     let mut session = loaded.model.session(session_options)?;
     if max_tokens == 0 {
         return top_tokens(&loaded, &mut session, &rows, &args, ctx);
@@ -128,8 +153,14 @@ fn run(args: Vec<OsString>, family: Option<&str>, ctx: &Context<'_>) -> anyhow::
     };
     let mut answers = Vec::new();
     let interrupt = ctx.interrupt().ok();
-    for row in &rows {
-        let answer = answer(&loaded, &mut session, row, &generate, !args.no_stream, interrupt, ctx)?;
+    // Several prompts run together, unless something is to be told of each.
+    if rows.len() > 1 && helpers.draft.is_none() && helpers.constraint.is_none() && !args.report.profile {
+        answers = batch(&loaded, &mut session, &rows, &generate, interrupt, ctx)?;
+        answers.iter().for_each(|answer| report(answer, args.report, ctx));
+    }
+    let left = if answers.is_empty() { &rows[..] } else { &[] };
+    for row in left {
+        let answer = answer(&loaded, &mut session, row, &generate, &mut helpers, !args.no_stream, interrupt, ctx)?;
         let cancelled = answer.generation.reason == StopReason::Cancelled;
         report(&answer, args.report, ctx);
         answers.push(answer);
@@ -175,6 +206,7 @@ fn answer(
     session: &mut Session,
     prompt: &[u32],
     options: &GenerateOptions,
+    helpers: &mut Helpers,
     stream: bool,
     interrupt: Option<Interrupt>,
     ctx: &Context<'_>,
@@ -210,7 +242,13 @@ fn answer(
         let stop = failed.is_some() || interrupt.is_some_and(Interrupt::is_set);
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let result = model.generate(session, sequence, prompt, options, &mut on_event);
+    let mut form = helpers.constraint.as_ref().map(Constraint::start);
+    let drafts = helpers.draft.is_some();
+    let assist = Assist {
+        processor: form.as_mut().map(|form| form.as_mut() as _),
+        drafter: helpers.draft.as_mut().map(|draft| (draft.drafter.as_mut() as _, draft.tokens)),
+    };
+    let result = model.generate_with(session, sequence, prompt, options, assist, &mut on_event);
     progress.finish();
     if let Some(error) = failed {
         return Err(error);
@@ -228,8 +266,51 @@ fn answer(
         let ends = generation.text.ends_with('\n');
         ctx.print(&if ends { text } else { format!("{text}\n") })?;
     }
-    let timing = Timing::new(loaded.load_time, &generation, first_token);
-    Ok(Answer { generation, timing, prefill, decode })
+    let timing = Timing::new(loaded.load_time, &generation, first_token, drafts);
+    let whole = form.map(|mut form| form.is_whole());
+    if whole == Some(false) {
+        ctx.note(&format!("warning: the answer is not complete: stopped by {}", generation.reason.name()));
+    }
+    Ok(Answer { generation, timing, prefill, decode, whole })
+}
+
+/// Runs several rows at once and prints their answers in order.
+fn batch(
+    loaded: &Loaded,
+    session: &mut Session,
+    rows: &[Vec<u32>],
+    options: &GenerateOptions,
+    interrupt: Option<Interrupt>,
+    ctx: &Context<'_>,
+) -> anyhow::Result<Vec<Answer>> {
+    let mut progress = PromptProgress::new(ctx);
+    let mut first_tokens = vec![None; rows.len()];
+    let (total, mut before) = (rows.iter().map(Vec::len).sum(), 0);
+    let start = Instant::now();
+    let result = loaded.model.generate_batch(session, rows, options, &mut |row, event| {
+        match event {
+            Event::Prompt { done, total: len } => {
+                progress.advance(before + done, total);
+                before += if done == len { len } else { 0 };
+            }
+            Event::Token { .. } => {
+                first_tokens[row].get_or_insert_with(|| start.elapsed());
+            }
+        }
+        if interrupt.is_some_and(Interrupt::is_set) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    progress.finish();
+    let mut answers = Vec::new();
+    for (generation, first_token) in result?.into_iter().zip(first_tokens) {
+        if !ctx.mode().json {
+            let ids = || generation.ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+            let text = if loaded.model.tokenizer().is_ok() { generation.text.clone() } else { ids() };
+            ctx.print(&if text.ends_with('\n') { text } else { format!("{text}\n") })?;
+        }
+        let timing = Timing::new(loaded.load_time, &generation, first_token, false);
+        answers.push(Answer { generation, timing, prefill: vec![], decode: vec![], whole: None });
+    }
+    Ok(answers)
 }
 
 fn report(answer: &Answer, what: ReportArgs, ctx: &Context<'_>) {
@@ -248,12 +329,16 @@ fn result_json(loaded: &Loaded, answers: &[Answer]) -> Value {
     let results: Vec<Value> = answers
         .iter()
         .map(|answer| {
-            json!({
+            let mut result = json!({
                 "text": answer.generation.text,
                 "ids": answer.generation.ids,
                 "stop_reason": answer.generation.reason.name(),
                 "timing": answer.timing.json(),
-            })
+            });
+            if let Some(whole) = answer.whole {
+                result["complete"] = whole.into();
+            }
+            result
         })
         .collect();
     json!({ "model": info.name, "family": info.family, "results": results })
@@ -299,6 +384,7 @@ fn top_tokens(
             first_token: None,
             tokens: 0,
             decode: Duration::ZERO,
+            drafts: None,
         };
         if args.report.timing {
             ctx.note(timing.text().trim_end());

@@ -6,16 +6,22 @@
 pub mod args;
 pub mod bench;
 pub mod chat;
+mod constraint;
+mod draft;
 mod forward;
 mod generate;
 mod loaded;
 mod parity;
 mod perplexity;
+mod profile;
 pub mod report;
 mod rss;
 
+pub use constraint::{AnswerForm, Constraint, ConstraintArgs};
+pub use draft::{Draft, DraftArgs};
 pub use generate::family;
-pub use loaded::{Loaded, load};
+pub use loaded::{Loaded, load, load_with_profile};
+pub use profile::Profile;
 pub use rss::peak_rss_bytes;
 
 use crate::app::{Registry, Runner};

@@ -59,7 +59,7 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
     let bos = added_bos(model.tokenizer()?);
     let mut session = model.session(SessionOptions {
         max_seq: args.ctx.max(1),
-        kv_type: args.kv.kv_type.into(),
+        kv_type: args.kv.kv_type(),
         ..SessionOptions::default()
     })?;
 

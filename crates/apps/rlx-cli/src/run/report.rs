@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use rlx_core::Generation;
+use rlx_core::{DraftStats, Generation};
 use rlx_ir::{Op, batch};
 use rlx_runtime::{Executable, StepProfile};
 use serde_json::{Value, json};
@@ -29,11 +29,13 @@ pub struct Timing {
     pub tokens: usize,
     /// Time from the end of the prompt to the last token.
     pub decode: Duration,
+    /// What became of drafted tokens, where some were to be drafted.
+    pub drafts: Option<DraftStats>,
 }
 
 impl Timing {
-    /// Of one answer.
-    pub fn new(load: Duration, generation: &Generation, first_token: Option<Duration>) -> Timing {
+    /// Of one answer, with or without drafts.
+    pub fn new(load: Duration, generation: &Generation, first_token: Option<Duration>, drafts: bool) -> Timing {
         Timing {
             load,
             prompt_tokens: generation.prompt_tokens,
@@ -41,6 +43,7 @@ impl Timing {
             first_token,
             tokens: generation.ids.len(),
             decode: generation.decode_time,
+            drafts: drafts.then_some(generation.drafts),
         }
     }
 
@@ -71,6 +74,22 @@ impl Timing {
             "decode".to_owned(),
             format!("{} tokens, {}, {:.1} tokens/s", self.tokens, ms(self.decode), self.decode_rate()),
         ]);
+        if let Some(drafts) = self.drafts {
+            let made = format!(
+                "{} tokens in {} of {} steps, {}",
+                drafts.drafted,
+                drafts.verify_steps,
+                drafts.steps(),
+                ms(drafts.draft_time)
+            );
+            let accepted = match (drafts.acceptance(), drafts.tokens_per_verify_step()) {
+                (Some(share), Some(tokens)) => {
+                    format!("; {:.1} % accepted, {tokens:.2} tokens per verify step", 100.0 * share)
+                }
+                _ => String::new(),
+            };
+            rows.push(vec!["drafts".to_owned(), made + &accepted]);
+        }
         if let Some(peak) = peak_rss_bytes() {
             rows.push(vec!["peak memory".to_owned(), bytes(peak)]);
         }
@@ -88,6 +107,15 @@ impl Timing {
             "generated_tokens": self.tokens,
             "decode_ms": millis(self.decode),
             "decode_tokens_per_second": self.decode_rate(),
+            "drafts": self.drafts.map(|drafts| json!({
+                "drafted_tokens": drafts.drafted,
+                "accepted_tokens": drafts.accepted,
+                "acceptance_rate": drafts.acceptance(),
+                "verify_steps": drafts.verify_steps,
+                "plain_steps": drafts.plain_steps,
+                "tokens_per_verify_step": drafts.tokens_per_verify_step(),
+                "draft_ms": millis(drafts.draft_time),
+            })),
             "peak_rss_bytes": peak_rss_bytes(),
         })
     }
@@ -230,10 +258,20 @@ mod tests {
             first_token: None,
             tokens: 0,
             decode: Duration::ZERO,
+            drafts: Some(DraftStats {
+                verify_steps: 4,
+                plain_steps: 1,
+                drafted: 8,
+                accepted: 6,
+                ..DraftStats::default()
+            }),
         };
         assert_eq!((timing.prompt_rate(), timing.decode_rate()), (2000.0, 0.0));
         assert_eq!(timing.json()["load_ms"], 1500.0);
         assert!(timing.json()["ttft_ms"].is_null());
         assert!(timing.text().contains("4 tokens, 2.0 ms, 2000.0 tokens/s"));
+        let drafts = "8 tokens in 4 of 5 steps, 0.0 ms; 75.0 % accepted, 2.50 tokens per verify step";
+        assert!(timing.text().contains(drafts), "{}", timing.text());
+        assert_eq!(timing.json()["drafts"]["acceptance_rate"], 0.75);
     }
 }

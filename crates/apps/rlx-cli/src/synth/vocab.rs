@@ -9,14 +9,17 @@ use rlx_weights::gguf::{GgufArray, GgufValue, StringArray};
 pub enum Vocab {
     Llama3,
     SmolLm2,
+    MiniCpm5,
     Qwen,
     Gemma,
+    Gemma4,
 }
 
 struct Facts {
-    /// `tokenizer.ggml.model`: `gpt2` is byte-level BPE, `llama` SentencePiece.
+    /// `tokenizer.ggml.model`: `gpt2` is byte-level BPE, `llama` SentencePiece, `gemma4` BPE on SentencePiece's tokens.
     model: &'static str,
-    pre: &'static str,
+    /// `tokenizer.ggml.pre`, where the model does not imply it.
+    pre: Option<&'static str>,
     /// Id of the first special token.
     first: usize,
     specials: &'static [&'static str],
@@ -37,7 +40,7 @@ impl Vocab {
         match self {
             Vocab::Llama3 => Facts {
                 model: "gpt2",
-                pre: "llama-bpe",
+                pre: Some("llama-bpe"),
                 first: 128_000,
                 specials: &["<|begin_of_text|>", "<|end_of_text|>"],
                 bos: "<|begin_of_text|>",
@@ -46,16 +49,25 @@ impl Vocab {
             },
             Vocab::SmolLm2 => Facts {
                 model: "gpt2",
-                pre: "smollm",
+                pre: Some("smollm"),
                 first: 0,
                 specials: &["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
                 bos: "<|endoftext|>",
                 eos: "<|endoftext|>",
                 add_bos: false,
             },
+            Vocab::MiniCpm5 => Facts {
+                model: "gpt2",
+                pre: Some("minicpm5"),
+                first: 0,
+                specials: &["<s>", "</s>"],
+                bos: "<s>",
+                eos: "</s>",
+                add_bos: false,
+            },
             Vocab::Qwen => Facts {
                 model: "gpt2",
-                pre: "qwen2",
+                pre: Some("qwen2"),
                 first: 151_643,
                 specials: &["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
                 bos: "<|endoftext|>",
@@ -64,20 +76,21 @@ impl Vocab {
             },
             Vocab::Gemma => Facts {
                 model: "llama",
-                pre: "default",
+                pre: Some("default"),
                 first: 0,
                 specials: &["<pad>", "<eos>", "<bos>", "<unk>"],
                 bos: "<bos>",
                 eos: "<eos>",
                 add_bos: true,
             },
+            Vocab::Gemma4 => Facts { model: "gemma4", pre: None, ..Vocab::Gemma.facts() },
         }
     }
 
     /// Writes a vocabulary of `size` tokens into `metadata`.
     pub(super) fn describe(self, size: usize, metadata: &mut GgufMetadata) {
         let facts = self.facts();
-        let sentencepiece = facts.model == "llama";
+        let sentencepiece = facts.model != "gpt2";
         let mut pieces = if sentencepiece { sentencepiece_bytes() } else { byte_level_bytes() };
         // A vocabulary smaller than the published one has its special tokens at the end.
         let first = facts.first.min(size.saturating_sub(facts.specials.len()));
@@ -104,7 +117,9 @@ impl Vocab {
         }
         let id_of = |text: &str| tokens.iter().position(|token| token == text).unwrap_or(0) as u32;
         metadata.set("tokenizer.ggml.model", facts.model);
-        metadata.set("tokenizer.ggml.pre", facts.pre);
+        if let Some(pre) = facts.pre {
+            metadata.set("tokenizer.ggml.pre", pre);
+        }
         metadata.set("tokenizer.ggml.bos_token_id", id_of(facts.bos));
         metadata.set("tokenizer.ggml.eos_token_id", id_of(facts.eos));
         metadata.set("tokenizer.ggml.add_bos_token", facts.add_bos);
@@ -114,7 +129,8 @@ impl Vocab {
             metadata.set("tokenizer.ggml.add_eos_token", false);
             metadata.set("tokenizer.ggml.add_space_prefix", false);
             metadata.set("tokenizer.ggml.scores", scores);
-        } else {
+        }
+        if facts.model != "llama" {
             metadata.set("tokenizer.ggml.merges", GgufValue::Array(GgufArray::String(merges)));
         }
         metadata.set("tokenizer.ggml.tokens", GgufValue::Array(GgufArray::String(tokens)));
@@ -184,9 +200,14 @@ mod tests {
 
     #[test]
     fn tokens_are_distinct_and_merges_make_tokens() {
-        for (vocab, size) in
-            [(Vocab::Llama3, 128_256), (Vocab::Qwen, 2000), (Vocab::SmolLm2, 49_152), (Vocab::Gemma, 40_000)]
-        {
+        for (vocab, size) in [
+            (Vocab::Llama3, 128_256),
+            (Vocab::Qwen, 2000),
+            (Vocab::SmolLm2, 49_152),
+            (Vocab::MiniCpm5, 3000),
+            (Vocab::Gemma, 40_000),
+            (Vocab::Gemma4, 3000),
+        ] {
             let mut metadata = GgufMetadata::default();
             vocab.describe(size, &mut metadata);
             let tokens = strings(&metadata, "tokenizer.ggml.tokens");

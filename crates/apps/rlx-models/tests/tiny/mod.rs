@@ -47,7 +47,20 @@ impl Files {
         path
     }
 
+    /// The same with another text for a token.
+    #[allow(dead_code, reason = "not every test file needs it")]
+    pub(crate) fn gguf_with_token(&self, id: usize, text: &str) -> String {
+        let path = self.path(&format!("token-{id}.gguf"));
+        let mut metadata = metadata("llama");
+        let mut tokens = tokens();
+        tokens[id] = text.to_owned();
+        metadata.set("tokenizer.ggml.tokens", &tokens[..]);
+        tiny().write_gguf(Path::new(&path), metadata);
+        path
+    }
+
     /// The model, loaded.
+    #[allow(dead_code, reason = "not every test file needs it")]
     pub(crate) fn model(&self) -> CausalLm {
         let checkpoint = Checkpoint::open(Path::new(&self.gguf()), &OpenOptions::default()).unwrap();
         CausalLm::load(&checkpoint, &Llama32::FAMILY, &LoadOptions::default()).unwrap()
@@ -60,6 +73,11 @@ fn tiny() -> TinyModel {
         "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "max_position_embeddings": 512,
     });
     TinyModel::new(&Llama32::FAMILY, &config, 42)
+}
+
+fn tokens() -> Vec<String> {
+    let special = ["<bos>", "<eos>", "<unk>", "<pad>"];
+    (0..=255).map(byte_token).chain(special.map(str::to_owned)).collect()
 }
 
 fn metadata(architecture: &str) -> GgufMetadata {
@@ -79,8 +97,7 @@ fn metadata(architecture: &str) -> GgufMetadata {
     metadata.set(format!("{architecture}.attention.layer_norm_rms_epsilon"), 1e-5f32);
     metadata.set("tokenizer.ggml.model", "gpt2");
     metadata.set("tokenizer.ggml.pre", "gpt-2");
-    let special = ["<bos>", "<eos>", "<unk>", "<pad>"];
-    let tokens: Vec<String> = (0..=255).map(byte_token).chain(special.map(str::to_owned)).collect();
+    let tokens = tokens();
     let types: Vec<i32> = vec![1; 256].into_iter().chain([3; 4]).collect();
     metadata.set("tokenizer.ggml.tokens", &tokens[..]);
     metadata.set("tokenizer.ggml.token_type", types);

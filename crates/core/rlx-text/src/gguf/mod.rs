@@ -1,12 +1,16 @@
 //! Tokenizers from the vocabulary stored in a GGUF file.
 
 mod bpe;
+mod from_hf;
 mod pretokenize;
+mod ranks;
+mod sentencepiece;
 mod spm;
 mod unigram;
 mod vocab;
 mod wordpiece;
 
+pub use from_hf::FromHf;
 pub use vocab::GgufVocab;
 pub(crate) use vocab::{GgufTokenizer, is_markup, stop_ids};
 

@@ -37,7 +37,7 @@ pub(super) struct PreSpec {
     pub(super) visible_space: bool,
 }
 
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
+pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
 const LLAMA3: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
 const QWEN2: &str =
@@ -183,6 +183,58 @@ pub(super) fn pre_spec(name: &str) -> Option<PreSpec> {
         "sarvam-moe" => PreSpec::of(&[Plain(r"[^\n]+|\n+")]).visible_space(),
         _ => return None,
     })
+}
+
+/// Names to choose from where only the splits are known: one for each kind.
+const KINDS: &[&str] = &[
+    "llama-bpe",
+    "dbrx",
+    "gpt-2",
+    "smollm",
+    "qwen2",
+    "qwen35",
+    "minicpm5",
+    "deepseek-llm",
+    "deepseek-coder",
+    "deepseek-v3",
+    "spark2_5",
+    "falcon",
+    "bloom",
+    "viking",
+    "tekken",
+    "gpt-4o",
+    "youtu",
+    "kimi-k2",
+    "bailingmoe",
+    "seed-coder",
+    "exaone-moe",
+    "ufakzeka",
+    "laguna",
+];
+
+/// The pre-tokenizer with these splits, published expressions in order, and whether it also agrees on whether a word that is a
+/// token is merged up from its bytes.
+pub(super) fn name_of_splits(splits: &[String], ignore_merges: bool) -> Option<(&'static str, bool)> {
+    const LOOK_AHEAD: &str = r"|\s+(?!\S)|\s+";
+    let source = |split: &Split| match split {
+        Plain(source) => Some((*source).to_owned()),
+        Space(source) | SpaceNewline(source) => Some(source.strip_suffix(r"|\s+")?.to_owned() + LOOK_AHEAD),
+        DigitGroups => None,
+    };
+    // The expression inside `ByteLevel` is given as it stands here.
+    let wanted: Vec<String> =
+        splits.iter().map(|s| if s == GPT2 { s.replace(r"|\s+", LOOK_AHEAD) } else { s.clone() }).collect();
+    let fits = |spec: &PreSpec| {
+        let sources: Option<Vec<String>> = spec.splits.iter().map(source).collect();
+        sources.is_some_and(|sources| sources == wanted)
+    };
+    let mut found = KINDS.iter().filter_map(|name| Some((*name, pre_spec(name)?))).filter(|(_, spec)| fits(spec));
+    let first = found.next()?;
+    let exact = |(_, spec): &(&str, PreSpec)| spec.ignore_merges == ignore_merges;
+    if exact(&first) {
+        return Some((first.0, true));
+    }
+    Some(found.find(exact).map_or((first.0, false), |(name, _)| (name, true)))
 }
 
 enum Step {
@@ -357,6 +409,19 @@ mod tests {
             split(name, "Hello  WORLD's 12345 x\u{301}\n\n \t ok 日本語かな … \u{1F468}\u{200D}\u{1F469} \r\n end  ");
         }
         assert!(pre_spec("no-such-thing").is_none());
+    }
+
+    #[test]
+    fn published_splits_have_names() {
+        let qwen2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+        assert_eq!(name_of_splits(&[qwen2.into()], false), Some(("qwen2", true)));
+        let llama3 = qwen2.replace(r"|\p{N}|", r"|\p{N}{1,3}|");
+        assert_eq!(name_of_splits(std::slice::from_ref(&llama3), true), Some(("llama-bpe", true)));
+        assert_eq!(name_of_splits(&[llama3], false), Some(("dbrx", true)));
+        assert_eq!(name_of_splits(&[r"\p{N}".into(), GPT2.into()], false), Some(("smollm", true)));
+        assert_eq!(name_of_splits(&[GPT2.into()], true), Some(("gpt-2", false)));
+        assert_eq!(name_of_splits(&["x".into()], false), None);
+        assert_eq!(name_of_splits(&[], false), None);
     }
 
     #[test]

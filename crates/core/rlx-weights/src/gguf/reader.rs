@@ -8,9 +8,9 @@ use rlx_ir::DType;
 use rlx_mem::Bytes;
 
 use super::{DEFAULT_ALIGNMENT, GgufArray, GgufMetadata, GgufValue, MAGIC, StringArray};
-use crate::WeightsError;
 use crate::error::quoted;
 use crate::tensor::{TensorView, tensor_bytes};
+use crate::{Cursor, WeightsError};
 
 const MAX_KEYS: u64 = 1 << 16;
 const MAX_TENSORS: u64 = 1 << 18;
@@ -47,12 +47,12 @@ pub struct GgufFile {
 /// # Errors
 /// [`WeightsError::Format`], [`WeightsError::Truncated`] or [`WeightsError::UnknownTensorType`].
 pub fn parse(bytes: &Bytes, path: &Path) -> Result<GgufFile, WeightsError> {
-    let mut cursor = Cursor { data: bytes, pos: 0, path, nested: 0 };
+    let mut cursor = Cursor::new(bytes, path);
     let header = cursor.header()?;
     let metadata = cursor.metadata(header.keys)?;
     let alignment = alignment(&metadata, path)?;
     let records = cursor.tensor_records(header.tensors)?;
-    let data_offset = cursor.pos.next_multiple_of(alignment);
+    let data_offset = cursor.pos().next_multiple_of(alignment);
     check_overlap(&records, path)?;
 
     let mut tensors = Vec::with_capacity(records.len());
@@ -90,7 +90,7 @@ pub fn parse(bytes: &Bytes, path: &Path) -> Result<GgufFile, WeightsError> {
 /// # Errors
 /// [`WeightsError::Format`] or [`WeightsError::Truncated`].
 pub fn parse_metadata(bytes: &[u8], path: &Path) -> Result<GgufMetadata, WeightsError> {
-    let mut cursor = Cursor { data: bytes, pos: 0, path, nested: 0 };
+    let mut cursor = Cursor::new(bytes, path);
     let header = cursor.header()?;
     cursor.metadata(header.keys)
 }
@@ -144,58 +144,9 @@ fn type_hint(id: u32) -> &'static str {
     }
 }
 
-struct Cursor<'a> {
-    data: &'a [u8],
-    pos: usize,
-    path: &'a Path,
-    nested: usize,
-}
-
 impl<'a> Cursor<'a> {
-    fn left(&self) -> u64 {
-        (self.data.len() - self.pos) as u64
-    }
-
-    fn bad<T>(&self, what: impl Into<String>) -> Result<T, WeightsError> {
-        Err(WeightsError::format(self.path, what))
-    }
-
-    fn truncated(&self, what: impl Into<String>, need: u64) -> WeightsError {
-        WeightsError::Truncated {
-            path: self.path.to_path_buf(),
-            what: what.into(),
-            at: self.pos as u64,
-            need,
-            have: self.left(),
-        }
-    }
-
-    fn take(&mut self, n: u64, what: &str) -> Result<&'a [u8], WeightsError> {
-        if n > self.left() {
-            return Err(self.truncated(what, n));
-        }
-        let part = &self.data[self.pos..self.pos + n as usize];
-        self.pos += n as usize;
-        Ok(part)
-    }
-
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], WeightsError> {
-        let bytes = self.take(N as u64, what)?;
-        let mut out = [0; N];
-        out.copy_from_slice(bytes);
-        Ok(out)
-    }
-
-    fn u32(&mut self, what: &str) -> Result<u32, WeightsError> {
-        Ok(u32::from_le_bytes(self.array(what)?))
-    }
-
-    fn u64(&mut self, what: &str) -> Result<u64, WeightsError> {
-        Ok(u64::from_le_bytes(self.array(what)?))
-    }
-
     fn header(&mut self) -> Result<Header, WeightsError> {
-        if self.data.is_empty() {
+        if self.left() == 0 {
             return self.bad("file is empty");
         }
         let magic: [u8; 4] = self.array("magic")?;
@@ -234,20 +185,20 @@ impl<'a> Cursor<'a> {
             if len <= max {
                 return Err(self.truncated(what, len));
             }
-            return self.bad(format!("{what} at offset {} announces {len} bytes", self.pos));
+            return self.bad(format!("{what} at offset {} announces {len} bytes", self.pos()));
         }
         self.take(len, what)
     }
 
     fn metadata(&mut self, count: u64) -> Result<GgufMetadata, WeightsError> {
-        let mut entries = Vec::new();
+        let (mut entries, mut nested) = (Vec::new(), 0);
         for _ in 0..count {
             let key = match std::str::from_utf8(self.string(MAX_KEY_BYTES, "metadata key")?) {
                 Ok(key) if !key.is_empty() => key.to_owned(),
                 _ => return self.bad(format!("metadata key {} is empty or not UTF-8", entries.len())),
             };
             let kind = self.u32("type of a metadata value")?;
-            let value = self.value(kind, &key)?;
+            let value = self.value(kind, &key, &mut nested)?;
             entries.push((key, value));
         }
         entries.shrink_to_fit();
@@ -255,7 +206,7 @@ impl<'a> Cursor<'a> {
             .or_else(|key| self.bad(format!("metadata key {} comes twice", quoted(&key))))
     }
 
-    fn value(&mut self, kind: u32, key: &str) -> Result<GgufValue, WeightsError> {
+    fn value(&mut self, kind: u32, key: &str, nested: &mut usize) -> Result<GgufValue, WeightsError> {
         const WHAT: &str = "a metadata value";
         Ok(match kind {
             0 => GgufValue::U8(u8::from_le_bytes(self.array(WHAT)?)),
@@ -267,7 +218,7 @@ impl<'a> Cursor<'a> {
             6 => GgufValue::F32(f32::from_le_bytes(self.array(WHAT)?)),
             7 => GgufValue::Bool(self.array::<1>(WHAT)?[0] != 0),
             8 => GgufValue::String(String::from_utf8_lossy(self.string(u64::MAX, WHAT)?).into_owned()),
-            9 => GgufValue::Array(self.array_value(key, 1)?),
+            9 => GgufValue::Array(self.array_value(key, 1, nested)?),
             10 => GgufValue::U64(self.u64(WHAT)?),
             11 => GgufValue::I64(i64::from_le_bytes(self.array(WHAT)?)),
             12 => GgufValue::F64(f64::from_le_bytes(self.array(WHAT)?)),
@@ -282,7 +233,7 @@ impl<'a> Cursor<'a> {
         Ok(self.take(bytes, "a metadata array")?.as_chunks::<N>().0.iter().map(|&bytes| value(bytes)).collect())
     }
 
-    fn array_value(&mut self, key: &str, depth: usize) -> Result<GgufArray, WeightsError> {
+    fn array_value(&mut self, key: &str, depth: usize, nested: &mut usize) -> Result<GgufArray, WeightsError> {
         let kind = self.u32("type of an array")?;
         let count = self.u64("length of an array")?;
         Ok(match kind {
@@ -301,11 +252,11 @@ impl<'a> Cursor<'a> {
             9 => {
                 let mut arrays = Vec::new();
                 for _ in 0..count {
-                    self.nested += 1;
-                    if self.nested > MAX_NESTED {
+                    *nested += 1;
+                    if *nested > MAX_NESTED {
                         return self.bad(format!("metadata key {}: more than {MAX_NESTED} nested arrays", quoted(key)));
                     }
-                    arrays.push(self.array_value(key, depth + 1)?);
+                    arrays.push(self.array_value(key, depth + 1, nested)?);
                 }
                 GgufArray::Array(arrays)
             }
@@ -322,12 +273,12 @@ impl<'a> Cursor<'a> {
         if count > self.left() / 8 {
             return Err(self.truncated(WHAT, count.saturating_mul(8)));
         }
-        let start = self.pos;
+        let start = self.pos();
         let mut bytes = 0;
         for _ in 0..count {
             bytes += self.string(u64::MAX, WHAT)?.len();
         }
-        self.pos = start;
+        self.seek(start);
         let mut strings = StringArray::with_capacity(count as usize, bytes);
         for _ in 0..count {
             // Token pieces that are no UTF-8 by themselves occur in old files; they must not keep a model from loading.
@@ -360,7 +311,7 @@ impl<'a> Cursor<'a> {
             shape.reverse();
             let id = self.u32("type of a tensor")?;
             let Some(dtype) = DType::from_ggml_id(id) else {
-                let path = self.path.to_path_buf();
+                let path = self.path().to_path_buf();
                 return Err(WeightsError::UnknownTensorType { path, tensor: name, id, hint: type_hint(id) });
             };
             let offset = self.u64("offset of a tensor")?;

@@ -3,7 +3,8 @@
 
 use std::f32::consts::LOG2_E;
 
-use super::kv::{F16Element, F32Element, KvDType, KvElement, KvRows, Q8Element, Which};
+use super::SeqSpan;
+use super::kv::{F16Element, F32Element, KvDType, KvElement, KvRows, KvSource, Q8Element, Which};
 use super::plan::FEW_TOKENS;
 use super::run::{LOWEST, Tile};
 use crate::math::functions::{exp2, soft_cap};
@@ -80,6 +81,59 @@ fn few_of<V: Simd, E: KvElement>(tile: &mut Tile<'_>) {
         }
         start += n;
     }
+}
+
+simd_dispatch! {
+    /// What one query row attends to: the softmax of its scores with tokens `0..weights.len()` of head `head`. `q` is a padded row
+    /// in units of log2, `scores` has room for [`SCORE_STRIDE`].
+    pub(super) fn weights(
+        source: &KvSource<'_>,
+        span: &SeqSpan<'_>,
+        head: usize,
+        q: &[f32],
+        scores: &mut [f32],
+        weights: &mut [f32],
+    ) = weights_v
+}
+
+#[inline(always)]
+fn weights_v<V: Simd>(
+    source: &KvSource<'_>,
+    span: &SeqSpan<'_>,
+    head: usize,
+    q: &[f32],
+    scores: &mut [f32],
+    weights: &mut [f32],
+) {
+    match source.layout().dtype {
+        KvDType::F32 => weights_of::<V, F32Element>(source, span, head, q, scores, weights),
+        KvDType::F16 => weights_of::<V, F16Element>(source, span, head, q, scores, weights),
+        KvDType::Q8 => weights_of::<V, Q8Element>(source, span, head, q, scores, weights),
+    }
+}
+
+#[inline(always)]
+fn weights_of<V: Simd, E: KvElement>(
+    source: &KvSource<'_>,
+    span: &SeqSpan<'_>,
+    head: usize,
+    q: &[f32],
+    scores: &mut [f32],
+    weights: &mut [f32],
+) {
+    let layout = source.layout();
+    assert!(q.len() == layout.dtype.padded(layout.k_dim) && scores.len() >= SCORE_STRIDE);
+    let mut done = 0;
+    while done < weights.len() {
+        let (keys, run) = source.rows(span, Which::Key, head, done);
+        let len = run.min(weights.len() - done).min(FEW_TOKENS);
+        // SAFETY: `len` rows lie together, q is one padded row, and scores has SCORE_STRIDE >= len + 3 elements.
+        unsafe { all_scores::<V, E>(q.as_ptr(), 1, q.len(), keys, len, None, scores.as_mut_ptr()) };
+        weights[done..done + len].copy_from_slice(&scores[..len]);
+        done += len;
+    }
+    let (_, _, sum) = softmax_row::<V>(weights, LOWEST, None);
+    weights.iter_mut().for_each(|weight| *weight /= sum);
 }
 
 /// `x *= factor`; the length is a multiple of 16.

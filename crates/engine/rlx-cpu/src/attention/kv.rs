@@ -2,6 +2,8 @@
 
 use half::f16;
 
+use crate::RowsIn;
+
 /// Elements of a [`KvDType::Q8`] row that share a scale.
 pub(super) const Q8_GROUP: usize = 32;
 /// Sections of a block start at multiples of this many bytes.
@@ -104,6 +106,7 @@ impl KvLayout {
             KvRows {
                 data: block.add(start + row * row_bytes),
                 row_bytes,
+                stride: row_bytes,
                 scales: block.add(start + self.scales_start(dim) + row * row_scales * size_of::<f32>()).cast(),
                 row_scales,
             }
@@ -118,11 +121,13 @@ pub(super) enum Which {
     Value,
 }
 
-/// Rows of one head that lie one after the other.
+/// Rows of one head, at an even distance from each other.
 #[derive(Clone, Copy)]
 pub(super) struct KvRows {
     data: *mut u8,
     row_bytes: usize,
+    /// Bytes from a row to the next.
+    stride: usize,
     scales: *mut f32,
     row_scales: usize,
 }
@@ -131,7 +136,7 @@ impl KvRows {
     /// Elements of row `i`.
     #[inline(always)]
     pub(super) fn row(&self, i: usize) -> *mut u8 {
-        self.data.wrapping_add(i * self.row_bytes)
+        self.data.wrapping_add(i * self.stride)
     }
 
     /// The first row's elements and scales, to write.
@@ -203,13 +208,16 @@ impl<'a> KvLayerView<'a> {
     }
 }
 
-/// What attention reads keys and values from: a cache, or rows prepared in the scratch memory of this call.
+/// What attention reads keys and values from: a cache, rows prepared in the scratch memory of this call, or the call's own
+/// rows where nothing is to be done to them.
 #[derive(Clone, Copy)]
 pub(super) enum KvSource<'a> {
     /// Blocks of a cache.
     Cache(&'a KvLayerView<'a>),
     /// One block as long as the batch; token `t` of a sequence is row `start + t`.
     Batch(KvLayout, *mut u8),
+    /// Keys and values as they came, F32; rows are as with `Batch`, and heads have no padding. Never written.
+    Given(KvLayout, [RowsIn<'a>; 2]),
 }
 
 impl KvSource<'_> {
@@ -228,7 +236,7 @@ impl KvSource<'_> {
     pub(super) fn layout(&self) -> KvLayout {
         match self {
             KvSource::Cache(view) => view.layout,
-            KvSource::Batch(layout, _) => *layout,
+            KvSource::Batch(layout, _) | KvSource::Given(layout, _) => *layout,
         }
     }
 
@@ -246,6 +254,19 @@ impl KvSource<'_> {
                 let row = span.start + t;
                 // SAFETY: a block of all rows of the batch, which `row` is one of.
                 (unsafe { layout.rows(block, which, head, row) }, layout.block_len - row)
+            }
+            KvSource::Given(layout, [k, v]) => {
+                let row = span.start + t;
+                let (x, dim) = if which == Which::Key { (k, layout.k_dim) } else { (v, layout.v_dim) };
+                let own = &x.row(row, layout.kv_heads * dim)[head * dim..][..dim];
+                let rows = KvRows {
+                    data: own.as_ptr().cast_mut().cast(),
+                    row_bytes: size_of_val(own),
+                    stride: x.stride * size_of::<f32>(),
+                    scales: std::ptr::null_mut(),
+                    row_scales: 0,
+                };
+                (rows, layout.block_len - row)
             }
         }
     }

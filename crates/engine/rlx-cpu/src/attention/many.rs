@@ -4,6 +4,7 @@
 
 use std::f32::consts::LOG2_E;
 
+use super::bias;
 use super::kv::{F16Element, F32Element, KvDType, KvElement, Q8Element, Which};
 use super::plan::TILE_TOKENS;
 use super::run::{LOWEST, Tile};
@@ -41,11 +42,12 @@ fn many_v<V: Simd>(tile: &mut Tile<'_>) {
     let (scores, rest) = rest.split_at_mut(TILE_TOKENS * columns);
     let (first, rest) = rest.split_at_mut(columns);
     let (last, rest) = rest.split_at_mut(columns);
-    let kv = &mut rest[..TILE_TOKENS * k_pad.max(v_pad)];
+    let (kv, rest) = rest.split_at_mut(TILE_TOKENS * k_pad.max(v_pad));
     let mut memory = Memory { q, o, scores, tile: kv, first, last };
 
     tile.q[rows * k_pad..columns * k_pad].fill(0.0);
     transpose::<V>(&tile.q[..columns * k_pad], k_pad, memory.q, columns);
+    let mut biases = bias::prepare(tile, memory.q, columns, rest);
     memory.o.fill(0.0);
     tile.max.fill(LOWEST);
     tile.sum.fill(0.0);
@@ -65,6 +67,7 @@ fn many_v<V: Simd>(tile: &mut Tile<'_>) {
                 false,
             );
         }
+        bias::add::<V>(tile, biases.as_mut(), memory.scores, start, n, columns);
         softmax::<V>(tile, &mut memory, start, n, columns);
         load_tile::<V>(tile, Which::Value, start, n, v_pad, memory.tile);
         // SAFETY: n rows of v_pad values, n rows of `columns` weights, v_pad rows of `columns` outputs.
@@ -185,11 +188,11 @@ fn softmax<V: Simd>(tile: &mut Tile<'_>, memory: &mut Memory<'_>, start: usize, 
 
 /// The left side of a product: element `(r, k)` is `start[r * row + k * column]`.
 #[derive(Clone, Copy)]
-struct Left {
-    start: *const f32,
-    row: usize,
-    column: usize,
-    rows: usize,
+pub(super) struct Left {
+    pub(super) start: *const f32,
+    pub(super) row: usize,
+    pub(super) column: usize,
+    pub(super) rows: usize,
 }
 
 /// `out [rows, columns] (+)= left [rows, depth] right [depth, columns]`, columns a multiple of 16.
@@ -197,7 +200,7 @@ struct Left {
 /// # Safety
 /// All three are valid for these shapes; `out` overlaps neither other.
 #[inline(always)]
-unsafe fn product<V: Simd>(
+pub(super) unsafe fn product<V: Simd>(
     left: Left,
     depth: usize,
     right: *const f32,

@@ -17,6 +17,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod bias;
+mod cross;
 mod few;
 mod kv;
 mod many;
@@ -26,6 +28,10 @@ mod run;
 
 use rlx_ir::RopeStyle;
 
+pub use bias::{DistanceBias, ScoreBias};
+pub use cross::{
+    CrossWeightsArgs, StoreArgs, cross_weights, cross_weights_scratch_bytes, store_kv, store_scratch_bytes,
+};
 pub use kv::{KvDType, KvLayerView, KvLayout};
 pub use plan::attention_scratch_bytes;
 pub use run::attention;
@@ -59,10 +65,8 @@ pub struct HeadNorm<'a> {
 pub struct AttentionArgs<'a> {
     /// `[T, heads * head_dim]`
     pub q: RowsIn<'a>,
-    /// `[T, kv_heads * head_dim]`
-    pub k: RowsIn<'a>,
-    /// `[T, kv_heads * v_dim]`
-    pub v: RowsIn<'a>,
+    /// Keys `[T, kv_heads * head_dim]` and values `[T, kv_heads * v_dim]` of the rows; none reads a `cache` that is complete.
+    pub kv: Option<[RowsIn<'a>; 2]>,
     /// `[T, heads * v_dim]`; overlaps none of the inputs. Rows outside all spans are left alone.
     pub out: RowsOut<'a>,
     /// Query heads.
@@ -88,6 +92,8 @@ pub struct AttentionArgs<'a> {
     /// RoPE on queries and keys: the style, the table `[T, 2 pairs]` (cosines, then sines; a row per batch row), and the pairs
     /// turned per head.
     pub rope: Option<(RopeStyle, &'a [f32], usize)>,
+    /// Added to scores. With any, there are as many key/value heads as heads, and neither a cache nor a soft cap.
+    pub bias: ScoreBias<'a>,
     /// The sequences. Their rows do not overlap.
     pub spans: &'a [SeqSpan<'a>],
     /// Where keys and values are appended and read; without one, `past` is taken as 0 and tokens see those of the same span.
@@ -103,6 +109,11 @@ impl AttentionArgs<'_> {
     /// Tokens of `span` that are in the cache already.
     pub(crate) fn past(&self, span: &SeqSpan<'_>) -> usize {
         if self.cache.is_some() { span.past } else { 0 }
+    }
+
+    /// Tokens of `span` whose keys and values there are: those in the cache, and its rows unless it only reads.
+    pub(crate) fn total(&self, span: &SeqSpan<'_>) -> usize {
+        self.past(span) + if self.kv.is_some() { span.len } else { 0 }
     }
 
     /// The tokens that token `i` of a sequence of `total` sees.

@@ -6,7 +6,7 @@ use super::{AttentionArgs, SeqSpan};
 use crate::Isa;
 
 /// Query rows of a tile at most: four registers of sixteen lanes.
-const TILE_ROWS: usize = 64;
+pub(super) const TILE_ROWS: usize = 64;
 /// Keys and values taken at once.
 pub(super) const TILE_TOKENS: usize = 64;
 /// Up to this many query rows, a tile is computed by dot products along the head.
@@ -36,12 +36,18 @@ pub(super) enum Kernel {
 pub(super) struct Plan {
     /// Whether each thread stores and reads its own key/value heads, with no barrier.
     pub(super) own_heads: bool,
-    /// Tokens of a part of a context; `usize::MAX` for whole contexts.
-    pub(super) part_tokens: usize,
+    /// Tokens of a part of a context; `usize::MAX` for whole contexts. With `alone`, an upper limit.
+    part_tokens: usize,
+    /// Every span is one token: each context is cut by its own length, so that a token's sums do not depend on what runs beside
+    /// it. Drafts are verified in this way.
+    alone: bool,
+    threads: usize,
     /// Items in all, parts counted.
     pub(super) items: usize,
     /// What computes tiles of more than a few rows.
     many: Kernel,
+    /// Whether something is added to scores, which the kernel of many rows does.
+    biased: bool,
     /// Most rows a tile may have, and most that any has.
     row_limit: usize,
     pub(super) tile_rows: usize,
@@ -85,18 +91,20 @@ impl Plan {
         let few = new_tokens <= FEW_NEW_TOKENS;
         let context: usize = work / args.kv_heads;
         let own_heads = threads == 1 || few && (args.kv_heads.is_multiple_of(threads) || context <= SHORT_CONTEXT);
-        let mut part_tokens = usize::MAX;
-        if !own_heads && items < PARTS_PER_THREAD * threads {
-            let part = (work / (PARTS_PER_THREAD * threads)).max(MIN_PART).next_multiple_of(TILE_TOKENS);
-            if part < longest {
-                part_tokens = part;
-            }
-        }
+        let alone = args.spans.iter().all(|span| span.len == 1);
+        let (items, work) = if alone { (args.kv_heads, args.kv_heads * longest) } else { (items, work) };
+        // Without a cache there are as many rows as tokens, and so tiles enough; a text's sums then do not depend on what runs
+        // beside it.
+        let whole = own_heads || args.cache.is_none();
+        let part_tokens = if whole { usize::MAX } else { part_tokens(items, work, longest, threads) };
         let mut plan = Plan {
             own_heads,
             part_tokens,
+            alone,
+            threads,
             items,
             many,
+            biased: args.bias.is_some(),
             row_limit,
             tile_rows: most_rows,
             k_pad: dtype.padded(args.head_dim),
@@ -115,7 +123,7 @@ impl Plan {
 
     /// What computes a tile of `rows` rows.
     pub(super) fn kernel(&self, rows: usize) -> Kernel {
-        if rows <= FEW_ROWS { Kernel::Few } else { self.many }
+        if rows <= FEW_ROWS && !self.biased { Kernel::Few } else { self.many }
     }
 
     /// Whether contexts are cut, so that parts must be combined.
@@ -124,7 +132,16 @@ impl Plan {
     }
 
     fn parts(&self, args: &AttentionArgs<'_>, span: &SeqSpan<'_>) -> usize {
-        reach(args, span, self.row_limit).div_ceil(self.part_tokens).max(1)
+        reach(args, span, self.row_limit).div_ceil(self.part_tokens_of(args, span)).max(1)
+    }
+
+    /// Tokens of a part of this span's context.
+    fn part_tokens_of(&self, args: &AttentionArgs<'_>, span: &SeqSpan<'_>) -> usize {
+        if !self.alone || !self.is_cut() {
+            return self.part_tokens;
+        }
+        let reach = reach(args, span, self.row_limit);
+        part_tokens(args.kv_heads, args.kv_heads * reach, reach, self.threads)
     }
 
     fn items_of(&self, args: &AttentionArgs<'_>, span: &SeqSpan<'_>) -> usize {
@@ -143,6 +160,7 @@ impl Plan {
         let many = rows * (self.k_pad + self.v_pad + TILE_TOKENS + 2) + TILE_TOKENS * self.k_pad.max(self.v_pad);
         let kernel = match self.kernel(self.tile_rows) {
             Kernel::Few => few,
+            Kernel::Many if self.biased => many + super::bias::work_floats(rows, self.k_pad),
             Kernel::Many => few.max(many),
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx => few.max(super::amx::work_floats(rows, self.k_pad, self.v_pad)),
@@ -163,6 +181,12 @@ fn many_kernel(isa: Isa, dtype: KvDType) -> (Kernel, usize) {
     (Kernel::Many, TILE_ROWS)
 }
 
+/// Tokens of a part where `items` with `work` tokens in all, `longest` at most, are too few for the threads; `usize::MAX` otherwise.
+fn part_tokens(items: usize, work: usize, longest: usize, threads: usize) -> usize {
+    let part = (work / (PARTS_PER_THREAD * threads)).max(MIN_PART).next_multiple_of(TILE_TOKENS);
+    if items < PARTS_PER_THREAD * threads && part < longest { part } else { usize::MAX }
+}
+
 /// Tiles that `rows` query rows are cut in.
 fn tiles(rows: usize, limit: usize) -> usize {
     rows.div_ceil(limit)
@@ -175,7 +199,7 @@ fn tile_rows(rows: usize, limit: usize) -> usize {
 
 /// The longest stretch of tokens that a tile of `span` sees.
 fn reach(args: &AttentionArgs<'_>, span: &SeqSpan<'_>, row_limit: usize) -> usize {
-    let total = args.past(span) + span.len;
+    let total = args.total(span);
     let tokens = tile_rows(span.len * args.group(), row_limit) / args.group() + 2;
     match args.window {
         Some(window) if args.causal => total.min(window.saturating_add(tokens)),
@@ -226,14 +250,15 @@ impl Item<'_> {
     /// The tokens that any row of this item sees, within its part.
     pub(super) fn context(&self, plan: &Plan, args: &AttentionArgs<'_>) -> std::ops::Range<usize> {
         let past = args.past(self.span);
-        let total = past + self.span.len;
+        let total = args.total(self.span);
         if self.rows == 0 {
             return 0..0;
         }
         let first = args.visible(past + self.first_row / args.group(), total);
         let last = args.visible(past + (self.first_row + self.rows - 1) / args.group(), total);
-        let start = first.start + self.part.saturating_mul(plan.part_tokens);
-        let end = if self.parts == 1 { last.end } else { last.end.min(start + plan.part_tokens) };
+        let part_tokens = plan.part_tokens_of(args, self.span);
+        let start = first.start + self.part.saturating_mul(part_tokens);
+        let end = if self.parts == 1 { last.end } else { last.end.min(start + part_tokens) };
         start.min(end)..end
     }
 }

@@ -1,13 +1,15 @@
 //! The first phase: norm and RoPE of heads, and keys and values into their store.
 
+use std::ops::Range;
+
 use half::f16;
 use rlx_ir::RopeStyle;
 
-use super::kv::{KvDType, KvSource, Q8_GROUP, Which};
-use super::{AttentionArgs, HeadNorm, SeqSpan};
-use crate::Isa;
+use super::kv::{KvDType, KvLayout, KvSource, Q8_GROUP, Which};
+use super::{HeadNorm, SeqSpan};
 use crate::math::simd::{Simd, simd_dispatch};
 use crate::rows::{rms_norm_row, rope_row};
+use crate::{Isa, RowsIn};
 
 /// One head of batch row `row` with its norm and RoPE, times `factor`, into `dst`; elements beyond the head become zero.
 pub(super) fn prepare_head(
@@ -34,37 +36,48 @@ pub(super) fn prepare_head(
     rest.fill(0.0);
 }
 
-/// Stores the keys and values of `heads` of tokens `tokens` of `span`. `scratch` holds one padded head.
+/// Keys and values to be stored, and what is done to the keys before.
+#[derive(Clone, Copy)]
+pub(super) struct NewKv<'a> {
+    pub(super) k: RowsIn<'a>,
+    pub(super) v: RowsIn<'a>,
+    pub(super) k_norm: Option<HeadNorm<'a>>,
+    pub(super) rope: Option<(RopeStyle, &'a [f32], usize)>,
+}
+
+/// Stores the keys and values of `heads` of rows `rows` of `span`, of which `past` tokens are there already. `scratch` holds one
+/// padded head.
 ///
 /// # Safety
 /// No other thread touches these rows of the store until the next barrier.
 pub(super) unsafe fn store(
     isa: Isa,
-    args: &AttentionArgs<'_>,
+    new: &NewKv<'_>,
     source: &KvSource<'_>,
     span: &SeqSpan<'_>,
-    tokens: std::ops::Range<usize>,
-    heads: std::ops::Range<usize>,
+    past: usize,
+    rows: Range<usize>,
+    heads: Range<usize>,
     scratch: &mut [f32],
 ) {
-    let dtype = source.layout().dtype;
-    let (k_pad, v_pad) = (dtype.padded(args.head_dim), dtype.padded(args.v_dim));
-    for i in tokens {
+    let KvLayout { dtype, kv_heads, k_dim, v_dim, .. } = source.layout();
+    let (k_pad, v_pad) = (dtype.padded(k_dim), dtype.padded(v_dim));
+    for i in rows {
         let row = span.start + i;
-        let token = args.past(span) + i;
+        let token = past + i;
         for head in heads.clone() {
-            let key = &args.k.row(row, args.kv_heads * args.head_dim)[head * args.head_dim..][..args.head_dim];
+            let key = &new.k.row(row, kv_heads * k_dim)[head * k_dim..][..k_dim];
             let dst = &mut scratch[..k_pad];
-            prepare_head(isa, key, args.k_norm, args.rope, row, 1.0, dst);
+            prepare_head(isa, key, new.k_norm, new.rope, row, 1.0, dst);
             let (rows, _) = source.rows(span, Which::Key, head, token);
             // SAFETY: this thread alone touches the row (the caller's promise).
             let (row_bytes, scales) = unsafe { rows.first_mut() };
             store_row(isa, dtype, dst, row_bytes, scales);
 
-            let value = &args.v.row(row, args.kv_heads * args.v_dim)[head * args.v_dim..][..args.v_dim];
+            let value = &new.v.row(row, kv_heads * v_dim)[head * v_dim..][..v_dim];
             let dst = &mut scratch[..v_pad];
-            dst[..args.v_dim].copy_from_slice(value);
-            dst[args.v_dim..].fill(0.0);
+            dst[..v_dim].copy_from_slice(value);
+            dst[v_dim..].fill(0.0);
             let (rows, _) = source.rows(span, Which::Value, head, token);
             // SAFETY: as above.
             let (row_bytes, scales) = unsafe { rows.first_mut() };

@@ -9,10 +9,10 @@ use super::few::few;
 use super::kv::KvSource;
 use super::many::many;
 use super::plan::{Item, Items, Kernel, Places, Plan};
-use super::prepare::{prepare_head, store};
+use super::prepare::{NewKv, prepare_head, store};
 use super::{AttentionArgs, SeqSpan};
 use crate::math::simd::prefetch;
-use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
+use crate::{Isa, RowsIn, SharedSlice, ThreadCtx, WorkCounter};
 
 /// Where maxima start: below every score, and far enough from -inf for differences to exist.
 pub(super) const LOWEST: f32 = -1e30;
@@ -29,6 +29,8 @@ pub(super) struct Tile<'a> {
     pub(super) context: Range<usize>,
     pub(super) k_pad: usize,
     pub(super) v_pad: usize,
+    /// What query rows are multiplied with.
+    pub(super) factor: f32,
     /// Set if scores are capped; then they are not yet in units of log2.
     pub(super) softcap: Option<f32>,
     /// Query rows `[rows, k_pad]`, with room for a multiple of 16 rows.
@@ -46,9 +48,8 @@ impl Tile<'_> {
     /// The tokens that row `r` sees.
     #[inline]
     pub(super) fn visible(&self, r: usize) -> Range<usize> {
-        let past = self.args.past(self.item.span);
-        let token = past + (self.item.first_row + r) / self.args.group();
-        self.args.visible(token, past + self.item.span.len)
+        let token = self.args.past(self.item.span) + (self.item.first_row + r) / self.args.group();
+        self.args.visible(token, self.args.total(self.item.span))
     }
 
     /// First and one past the last of the tokens `start..start + n` that each row sees, counted from `start`. If every row sees
@@ -94,15 +95,20 @@ pub fn attention(
     let parts = stretch(floats, places.parts..places.batch);
     let source = match (args.cache, plan.batch) {
         (Some(cache), _) => KvSource::Cache(cache),
-        (None, Some(layout)) => KvSource::Batch(layout, floats.as_mut_ptr().wrapping_add(places.batch).cast()),
+        (None, Some(layout)) => match given(args) {
+            Some(rows) => KvSource::Given(layout, rows),
+            None => KvSource::Batch(layout, floats.as_mut_ptr().wrapping_add(places.batch).cast()),
+        },
         (None, None) => return,
     };
 
+    let new = args.kv.filter(|_| !matches!(source, KvSource::Given(..)));
+    let new = new.map(|[k, v]| NewKv { k, v, k_norm: args.k_norm, rope: args.rope });
     if plan.own_heads {
         let heads = ctx.share(args.kv_heads, 1);
-        for span in args.spans {
+        for (span, new) in args.spans.iter().filter_map(|span| Some((span, new.as_ref()?))) {
             // SAFETY: these heads belong to this thread.
-            unsafe { store(isa, args, &source, span, 0..span.len, heads.clone(), memory) };
+            unsafe { store(isa, new, &source, span, args.past(span), 0..span.len, heads.clone(), memory) };
         }
         let mut items = Items::new(plan, args);
         for index in 0..plan.items {
@@ -113,13 +119,13 @@ pub fn attention(
         return;
     }
 
-    let tokens: usize = args.spans.iter().map(|span| span.len).sum();
-    let mine = ctx.share(tokens * args.kv_heads, 1);
-    each_stored(args, mine, |span, token, head| {
-        // SAFETY: each token and head is in one thread's share.
-        unsafe { store(isa, args, &source, span, token..token + 1, head..head + 1, memory) };
-    });
-    ctx.barrier();
+    if let Some(new) = &new {
+        each_stored(ctx, args.spans, args.kv_heads, |span, token, head| {
+            // SAFETY: each token and head is in one thread's share.
+            unsafe { store(isa, new, &source, span, args.past(span), token..token + 1, head..head + 1, memory) };
+        });
+        ctx.barrier();
+    }
     let mut items = Items::new(plan, args);
     loop {
         let index = work[0].next();
@@ -137,20 +143,38 @@ pub fn attention(
     }
 }
 
+/// The keys and values of the call, if they can be read where they are: there is no cache, nothing is done to them, and heads
+/// are whole registers.
+fn given<'a>(args: &AttentionArgs<'a>) -> Option<[RowsIn<'a>; 2]> {
+    let untouched = args.cache.is_none() && args.k_norm.is_none() && args.rope.is_none();
+    args.kv.filter(|_| untouched && args.head_dim.is_multiple_of(16) && args.v_dim.is_multiple_of(16))
+}
+
 fn check(args: &AttentionArgs<'_>) {
     assert!(args.kv_heads > 0 && args.heads.is_multiple_of(args.kv_heads), "{} heads of {}", args.heads, args.kv_heads);
+    if args.bias.is_some() {
+        assert!(args.heads == args.kv_heads && args.cache.is_none() && args.softcap.is_none(), "a bias does not fit");
+    }
     if let Some(cache) = args.cache {
         let layout = cache.layout();
         let expected = (args.kv_heads, args.head_dim, args.v_dim);
         assert_eq!((layout.kv_heads, layout.k_dim, layout.v_dim), expected, "the cache has another shape");
         for span in args.spans {
-            assert!(span.blocks.len() * layout.block_len >= span.past + span.len, "a sequence lacks blocks");
+            assert!(span.blocks.len() * layout.block_len >= args.total(span), "a sequence lacks blocks");
+        }
+    }
+    assert!(args.kv.is_some() || args.cache.is_some() && !args.causal, "there is nothing to read");
+    if let Some([k, v]) = args.kv {
+        for last in args.spans.iter().filter_map(|span| (span.start + span.len).checked_sub(1)) {
+            // Rows are read by address; these slices panic if a sequence goes beyond them.
+            k.row(last, args.kv_heads * args.head_dim);
+            v.row(last, args.kv_heads * args.v_dim);
         }
     }
 }
 
 /// `len` aligned f32 of the scratch memory.
-fn aligned_floats(scratch: SharedSlice<'_, u8>, len: usize) -> SharedSlice<'_, f32> {
+pub(super) fn aligned_floats(scratch: SharedSlice<'_, u8>, len: usize) -> SharedSlice<'_, f32> {
     let skip = scratch.as_mut_ptr().align_offset(64);
     assert!(scratch.len() >= skip + len * size_of::<f32>(), "scratch memory of {} bytes is too small", scratch.len());
     // SAFETY: in bounds by the check above and aligned; bytes that were ever written are valid f32.
@@ -164,14 +188,21 @@ fn stretch(floats: SharedSlice<'_, f32>, range: Range<usize>) -> SharedSlice<'_,
     unsafe { SharedSlice::from_raw(floats.as_mut_ptr().add(range.start), range.len()) }
 }
 
-/// Calls `f(span, token, head)` for each of `share`, an interval of all tokens and heads in order.
-fn each_stored(args: &AttentionArgs<'_>, share: Range<usize>, mut f: impl FnMut(&SeqSpan<'_>, usize, usize)) {
+/// Calls `f(span, token, head)` for this thread's share of all tokens and heads.
+pub(super) fn each_stored(
+    ctx: &ThreadCtx<'_>,
+    spans: &[SeqSpan<'_>],
+    kv_heads: usize,
+    mut f: impl FnMut(&SeqSpan<'_>, usize, usize),
+) {
+    let tokens: usize = spans.iter().map(|span| span.len).sum();
+    let share = ctx.share(tokens * kv_heads, 1);
     let mut base = 0;
-    for span in args.spans {
-        let count = span.len * args.kv_heads;
+    for span in spans {
+        let count = span.len * kv_heads;
         let (first, last) = (share.start.max(base), share.end.min(base + count));
         for index in first..last {
-            f(span, (index - base) / args.kv_heads, (index - base) % args.kv_heads);
+            f(span, (index - base) / kv_heads, (index - base) % kv_heads);
         }
         base += count;
     }
@@ -215,6 +246,7 @@ fn run_item(
         context,
         k_pad: plan.k_pad,
         v_pad: plan.v_pad,
+        factor,
         softcap: args.softcap,
         q,
         o,

@@ -24,13 +24,14 @@ pub struct StepTimes {
 }
 
 impl CpuProgram {
-    /// The plan for `bindings`: each step with its kernel's op, what it reads of the weights, and where its results lie. Every
+    /// The plan for `bindings`, with all rows one sequence: each step with its kernel's op, what it reads of the weights, and where its results lie. Every
     /// step but an input is one parallel region, ended by one barrier.
     ///
     /// # Errors
     /// If a symbol is unbound.
     pub fn explain(&self, bindings: &[usize]) -> Result<String, CpuError> {
         let graph = &self.graph;
+        let bindings = &graph.bind_derived(bindings, bindings.get(..1).unwrap_or_default())?;
         let plan = MemoryPlan::new(graph, bindings)?;
         let mut text = String::new();
         let regions = graph.nodes().iter().filter(|node| node.op != rlx_ir::Op::Input).count();

@@ -1,13 +1,19 @@
 //! The steps of a run: each node of the graph with the memory it reads and writes.
 
 use rlx_ir::{
-    Activation, BinaryOp, DynamicNtk, Epilogue as GraphEpilogue, Node, Norm, Op, RopeStyle, UnaryOp, ValueId,
+    Activation, BinaryOp, DistanceTable, DynamicNtk, Epilogue as GraphEpilogue, Node, Norm, Op, RopeStyle, UnaryOp,
+    ValueId,
 };
 use rlx_opt::MemoryPlan;
 
 use super::CpuProgram;
+use super::cross::CrossSpans;
 use super::program::{Weight, WeightData};
-use crate::attention::{self, AttentionArgs, HeadNorm, KvLayerView, SeqSpan};
+use super::spans::SpanTable;
+use crate::attention::{
+    self, AttentionArgs, CrossWeightsArgs, DistanceBias, HeadNorm, KvLayerView, ScoreBias, SeqSpan, StoreArgs,
+};
+use crate::conv::{self, ConvArgs, Slides};
 use crate::linear::{self, Epilogue, LinearArgs, LinearPart, LinearShape, PackedMatrix, Prologue};
 use crate::moe::{self, ExpertArgs, MoeArgs, RouterArgs};
 use crate::rows::{self, Operand};
@@ -126,7 +132,10 @@ pub(super) enum Kernel<'a> {
         args: Box<AttentionArgs<'a>>,
         exact: bool,
     },
+    StoreKv(StoreArgs<'a>),
+    CrossWeights(Box<CrossWeightsArgs<'a>>),
     Moe(Box<MoeArgs<'a>>),
+    Conv1d(Box<ConvArgs<'a>>),
     Columns {
         x: RowsIn<'a>,
         start: usize,
@@ -174,14 +183,20 @@ pub(super) struct LinearStep<'a> {
 pub(super) struct Builder<'a> {
     pub(super) program: &'a CpuProgram,
     pub(super) arena: Arena<'a>,
-    pub(super) spans: &'a [SeqSpan<'a>],
+    pub(super) spans: &'a SpanTable<'a>,
     pub(super) caches: &'a [KvLayerView<'a>],
+    pub(super) cross: &'a CrossSpans<'a>,
+    pub(super) cross_caches: &'a [KvLayerView<'a>],
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn build(&self, node: &Node) -> Kernel<'a> {
+    pub(super) fn build(&self, node: &'a Node) -> Kernel<'a> {
         let arena = self.arena;
         let input = |i: usize| arena.rows_in(node.inputs[i]);
+        if let Op::StoreCrossKv(id) = node.op {
+            let (cache, spans) = (&self.cross_caches[id.index()], self.cross_spans(node, true));
+            return Kernel::StoreKv(StoreArgs { k: input(0), v: input(1), spans, cache });
+        }
         let out = arena.rows_out(node.outputs[0]);
         let size = arena.size(node.outputs[0]);
         match &node.op {
@@ -190,7 +205,9 @@ impl<'a> Builder<'a> {
                 table: match &self.program.weights[table.index()] {
                     Weight::Matrix(matrix) => Table::Packed(matrix),
                     Weight::Table(data) => Table::File(data),
-                    Weight::Vector(_) => unreachable!("an embedding's table is never used as a vector"),
+                    Weight::Vector(_) | Weight::Conv(_) => {
+                        unreachable!("an embedding's table is only used as a matrix")
+                    }
                 },
                 ids: arena.read_indices(node.inputs[0]),
                 out,
@@ -221,8 +238,35 @@ impl<'a> Builder<'a> {
                 Kernel::MulParam { x: input(0), weight: self.program.vector(*weight), out, size }
             }
             Op::Moe(spec) => Kernel::Moe(Box::new(self.moe(spec, size.rows, [input(0), input(1)], out))),
-            Op::Attention(spec) => self.attention(node, spec, None, None, None),
-            Op::FusedAttention { spec, q_norm, k_norm, rope } => self.attention(node, spec, *q_norm, *k_norm, *rope),
+            Op::Conv1d(spec) => Kernel::Conv1d(Box::new(ConvArgs {
+                rows: size.rows,
+                x: input(0),
+                kernel: self.program.conv_kernel(spec.weight),
+                bias: spec.bias.map(|id| self.program.vector(id)),
+                slides: self.slides(node, spec.window),
+                activation: spec.activation,
+                out,
+                precision: self.program.options.precision,
+            })),
+            Op::Attention(spec) => self.attention(node, spec, None, None, None, ScoreBias::default()),
+            Op::FusedAttention { spec, q_norm, k_norm, rope } => {
+                self.attention(node, spec, *q_norm, *k_norm, *rope, ScoreBias::default())
+            }
+            Op::BiasedAttention { spec, bias } => {
+                self.attention(node, spec, None, None, None, self.score_bias(node, spec, bias))
+            }
+            Op::StoreCrossKv(_) => unreachable!("it has no output, and is made above"),
+            Op::CrossAttention(spec) => self.cross_attention(node, spec),
+            Op::CrossWeights { spec, chosen } => Kernel::CrossWeights(Box::new(CrossWeightsArgs {
+                q: input(0),
+                rows: arena.read_indices(node.inputs[1]),
+                out,
+                heads: spec.heads,
+                chosen,
+                scale: spec.scale,
+                spans: self.cross_spans(node, false),
+                cache: &self.cross_caches[spec.source.index()],
+            })),
             Op::SelectRows => Kernel::SelectRows {
                 x: input(0),
                 rows: arena.rows(node.inputs[0]),
@@ -292,12 +336,47 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The rows of each sequence that `node` reads, beside those it makes of them.
+    fn slides(&self, node: &Node, window: rlx_ir::Window) -> Slides {
+        let spans = |id: ValueId| {
+            let spans = self.spans.of(&self.program.graph.value(id).shape);
+            spans.iter().map(|span| span.start..span.start + span.len)
+        };
+        Slides::new(window, spans(node.inputs[0]).zip(spans(node.outputs[0])))
+    }
+
     fn norm(&self, norm: &Norm) -> NormStep<'a> {
         let vector = |id: Option<rlx_ir::ParamId>| id.map(|id| self.program.vector(id));
         match *norm {
             Norm::Rms { weight, eps } => NormStep::Rms { weight: vector(weight), eps },
             Norm::Layer { weight, bias, eps } => NormStep::Layer { weight: vector(weight), bias: vector(bias), eps },
         }
+    }
+
+    fn score_bias(&self, node: &Node, spec: &rlx_ir::AttentionSpec, bias: &rlx_ir::ScoreBias) -> ScoreBias<'a> {
+        let vector = |id: rlx_ir::ParamId| self.program.vector(id);
+        let distance = bias.distance.map(|distance| {
+            let (table, rows, zero) = match distance.table {
+                DistanceTable::Param { table, left } => {
+                    let table = RowsIn { data: vector(table), stride: spec.head_dim };
+                    (table, table.data.len() / spec.head_dim, left)
+                }
+                DistanceTable::Operand => {
+                    let rows = self.arena.rows(node.inputs[3]);
+                    (self.arena.rows_in(node.inputs[3]), rows, rows.saturating_sub(1) / 2)
+                }
+            };
+            DistanceBias {
+                table,
+                rows,
+                zero,
+                by_head: distance.table == DistanceTable::Operand,
+                content: distance.content.map(vector),
+                position: distance.position.map(vector),
+            }
+        });
+        let key = node.inputs.last().filter(|_| bias.key).map(|&id| self.arena.read(id));
+        ScoreBias { distance, key }
     }
 
     fn attention(
@@ -307,14 +386,12 @@ impl<'a> Builder<'a> {
         q_norm: Option<rlx_ir::HeadNorm>,
         k_norm: Option<rlx_ir::HeadNorm>,
         rope: Option<rlx_ir::FusedRope>,
+        bias: ScoreBias<'a>,
     ) -> Kernel<'a> {
         let head_norm = |norm: rlx_ir::HeadNorm| HeadNorm { weight: self.program.vector(norm.weight), eps: norm.eps };
-        // `Precision::F32` promises f32 arithmetic, so no bf16 tiles whatever the cache holds.
-        let exact = self.program.options.precision == linear::Precision::F32;
         let args = AttentionArgs {
             q: self.arena.rows_in(node.inputs[0]),
-            k: self.arena.rows_in(node.inputs[1]),
-            v: self.arena.rows_in(node.inputs[2]),
+            kv: Some([self.arena.rows_in(node.inputs[1]), self.arena.rows_in(node.inputs[2])]),
             out: self.arena.rows_out(node.outputs[0]),
             heads: spec.heads,
             kv_heads: spec.kv_heads,
@@ -327,10 +404,48 @@ impl<'a> Builder<'a> {
             q_norm: q_norm.map(head_norm),
             k_norm: k_norm.map(head_norm),
             rope: rope.map(|rope| (rope.style, self.arena.read(node.inputs[3]), rope.pairs)),
-            spans: self.spans,
+            spans: self.spans.of(&self.program.graph.value(node.inputs[0]).shape),
+            bias,
             cache: spec.cache.map(|id| &self.caches[id.index()]),
         };
-        Kernel::Attention { args: Box::new(args), exact }
+        Kernel::Attention { args: Box::new(args), exact: self.exact() }
+    }
+
+    /// Attention without rows of its own to what another program left.
+    fn cross_attention(&self, node: &Node, spec: &rlx_ir::CrossAttentionSpec) -> Kernel<'a> {
+        let cache = &self.cross_caches[spec.source.index()];
+        let layout = cache.layout();
+        let args = AttentionArgs {
+            q: self.arena.rows_in(node.inputs[0]),
+            kv: None,
+            out: self.arena.rows_out(node.outputs[0]),
+            heads: spec.heads,
+            kv_heads: layout.kv_heads,
+            head_dim: layout.k_dim,
+            v_dim: layout.v_dim,
+            scale: spec.scale,
+            causal: false,
+            window: None,
+            softcap: None,
+            q_norm: None,
+            k_norm: None,
+            rope: None,
+            spans: self.cross_spans(node, false),
+            bias: ScoreBias::default(),
+            cache: Some(cache),
+        };
+        Kernel::Attention { args: Box::new(args), exact: self.exact() }
+    }
+
+    /// `Precision::F32` promises f32 arithmetic, so no bf16 tiles whatever the cache holds.
+    fn exact(&self) -> bool {
+        self.program.options.precision == linear::Precision::F32
+    }
+
+    /// The sequences of a node of cross-attention.
+    fn cross_spans(&self, node: &Node, writes: bool) -> &'a [SeqSpan<'a>] {
+        let dim = self.program.graph.value(node.inputs[0]).shape.dims()[0];
+        self.cross.get(dim, writes).unwrap_or_default()
     }
 }
 
@@ -351,6 +466,7 @@ impl LinearStep<'_> {
     fn args(&self) -> LinearArgs<'_> {
         LinearArgs {
             rows: self.rows,
+            batch: self.rows,
             x: self.x,
             prologue: self.prologue,
             parts: &self.parts,
@@ -377,7 +493,10 @@ impl Kernel<'_> {
             Kernel::Attention { args, exact } => {
                 attention::attention_scratch_bytes(args, attention_isa(isa, *exact), threads)
             }
+            Kernel::StoreKv(args) => attention::store_scratch_bytes(args, threads),
+            Kernel::CrossWeights(args) => attention::cross_weights_scratch_bytes(args, threads),
             Kernel::Moe(args) => moe::moe_scratch_bytes(args, isa, threads),
+            Kernel::Conv1d(args) => conv::conv1d_scratch_bytes(args, isa, threads),
             _ => 0,
         }
     }
@@ -412,7 +531,10 @@ impl Kernel<'_> {
             Kernel::Attention { args, exact } => {
                 attention::attention(ctx, attention_isa(isa, *exact), work, scratch, args);
             }
+            Kernel::StoreKv(args) => attention::store_kv(ctx, isa, scratch, args),
+            Kernel::CrossWeights(args) => attention::cross_weights(ctx, isa, work, scratch, args),
             Kernel::Moe(args) => moe::moe(ctx, isa, work, scratch, args),
+            Kernel::Conv1d(args) => conv::conv1d(ctx, isa, work, scratch, args),
             Kernel::Columns { x, start, out, size } => rows::columns(ctx, *x, *start, *out, size.rows, size.width),
             Kernel::MulParam { x, weight, out, size } => {
                 let operand = if weight.len() == 1 { Operand::Scalar(weight[0]) } else { Operand::Row(weight) };

@@ -10,7 +10,6 @@ pub(crate) struct KvStore {
     pub(crate) layouts: Vec<KvLayout>,
     pub(crate) layer_offsets: Vec<usize>,
     block_bytes: usize,
-    block_len: usize,
     buffers: Vec<AlignedBuf<u8>>,
     pointers: Vec<*mut u8>,
 }
@@ -32,6 +31,11 @@ impl KvStore {
                 block_len,
             })
             .collect();
+        KvStore::of(layouts)
+    }
+
+    /// An empty store for blocks that hold one of each of `layouts`.
+    pub(crate) fn of(layouts: Vec<KvLayout>) -> KvStore {
         let mut block_bytes = 0;
         let layer_offsets = layouts
             .iter()
@@ -41,11 +45,12 @@ impl KvStore {
                 offset
             })
             .collect();
-        KvStore { layouts, layer_offsets, block_bytes, block_len, buffers: vec![], pointers: vec![] }
+        KvStore { layouts, layer_offsets, block_bytes, buffers: vec![], pointers: vec![] }
     }
 
+    /// Tokens per block of the first layer: of every layer, but where each has room for its own.
     pub(crate) fn block_len(&self) -> usize {
-        self.block_len
+        self.layouts.first().map_or(1, |layout| layout.block_len)
     }
 
     pub(crate) fn block_bytes(&self) -> usize {

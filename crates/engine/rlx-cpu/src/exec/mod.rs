@@ -3,13 +3,16 @@
 //! A run is one job of the thread pool. Every thread walks the same steps, takes its share of each, and meets the others
 //! at a barrier after it.
 
+mod cross;
 mod explain;
 mod kernel;
 mod kv;
 mod program;
 mod run;
+mod spans;
 mod state;
 
+pub use cross::{CpuCrossCache, CrossRef};
 pub use explain::StepTimes;
 pub use program::{CpuOptions, CpuProgram, WeightData};
 pub use run::Input;
@@ -26,6 +29,8 @@ pub enum CpuError {
     Isa(#[from] IsaError),
     #[error(transparent)]
     Plan(#[from] rlx_opt::PlanError),
+    #[error(transparent)]
+    Graph(#[from] rlx_ir::IrError),
     #[error("parameter {name}: {source}")]
     Pack { name: String, source: LinearError },
     #[error("parameter {name}: {what}")]

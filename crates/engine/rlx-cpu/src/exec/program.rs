@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use rlx_ir::{DType, Graph, LinearPart, Norm, Op, Param};
-use rlx_mem::{AlignedBuf, Bytes};
+use rlx_mem::{AlignedBuf, Bytes, PageArena};
 
 use super::CpuError;
+use crate::conv::ConvKernel;
 use crate::linear::{PackedMatrix, Precision};
 use crate::{Isa, ThreadPool};
 
@@ -37,6 +38,8 @@ pub(crate) enum Weight {
     Table(WeightData),
     /// A norm's weight or a bias.
     Vector(AlignedBuf<f32>),
+    /// A convolution's kernel.
+    Conv(ConvKernel),
 }
 
 /// A compiled graph with its packed weights; runs on its own thread pool.
@@ -53,6 +56,7 @@ enum Usage {
     Table,
     Vector,
     Matrix,
+    Conv { groups: usize },
 }
 
 impl CpuProgram {
@@ -67,11 +71,12 @@ impl CpuProgram {
     ) -> Result<CpuProgram, E> {
         options.isa.require().map_err(CpuError::from)?;
         let pool = ThreadPool::new(options.threads);
-        let usages = usages(&graph);
+        let usages = usages(&graph)?;
         let mut weights = Vec::with_capacity(usages.len());
+        let mut arena = PageArena::new();
         for (param, usage) in graph.params().iter().zip(usages) {
             let data = load(param)?;
-            weights.push(prepare(param, usage, data, &options, &pool)?);
+            weights.push(prepare(param, usage, data, &options, &pool, &mut arena)?);
         }
         Ok(CpuProgram { graph, weights, pool, options })
     }
@@ -91,31 +96,36 @@ impl CpuProgram {
         self.weights.iter().map(Weight::bytes).sum()
     }
 
+    /// Bytes of weights that the graph reads for one token: of experts those that it takes, of tables nothing, of what
+    /// several steps use one reading each.
+    pub fn weight_bytes_per_token(&self) -> usize {
+        self.graph.nodes().iter().map(|node| self.weight_bytes_of(&node.op)).sum()
+    }
+
     pub(crate) fn matrix(&self, id: rlx_ir::ParamId) -> &PackedMatrix {
         match &self.weights[id.index()] {
             Weight::Matrix(matrix) => matrix,
-            Weight::Table(_) | Weight::Vector(_) => unreachable!("parameter usage is decided from the same graph"),
+            _ => unreachable!("parameter usage is decided from the same graph"),
+        }
+    }
+
+    pub(crate) fn conv_kernel(&self, id: rlx_ir::ParamId) -> &ConvKernel {
+        match &self.weights[id.index()] {
+            Weight::Conv(kernel) => kernel,
+            _ => unreachable!("parameter usage is decided from the same graph"),
         }
     }
 
     pub(crate) fn vector(&self, id: rlx_ir::ParamId) -> &[f32] {
         match &self.weights[id.index()] {
             Weight::Vector(vector) => vector,
-            Weight::Matrix(_) | Weight::Table(_) => unreachable!("parameter usage is decided from the same graph"),
+            _ => unreachable!("parameter usage is decided from the same graph"),
         }
     }
 
-    /// Bytes of weights that one run of `op` reads.
+    /// Bytes of weights that one run of `op` reads for one token; for a batch a mixture of experts may read more.
     pub(crate) fn weight_bytes_of(&self, op: &Op) -> usize {
-        match op {
-            Op::Embedding { .. } => 0,
-            // What one token takes; a batch may take more.
-            Op::Moe(spec) => {
-                let all: usize = op.params().iter().map(|id| self.weights[id.index()].bytes()).sum();
-                all / spec.experts.len() * spec.top_k
-            }
-            _ => op.params().iter().map(|id| self.weights[id.index()].bytes()).sum(),
-        }
+        op.per_token(op.params().iter().map(|id| self.weights[id.index()].bytes()).sum())
     }
 }
 
@@ -125,15 +135,24 @@ impl Weight {
             Weight::Matrix(matrix) => matrix.bytes(),
             Weight::Table(_) => 0,
             Weight::Vector(vector) => vector.len() * 4,
+            Weight::Conv(kernel) => kernel.bytes(),
         }
     }
 }
 
 /// What each parameter is used as. Linears win over look-ups: a tied table is packed once and serves both.
-fn usages(graph: &Graph) -> Vec<Usage> {
+///
+/// # Errors
+/// If one is used in ways that want it in two forms, as a convolution's kernel with two numbers of groups.
+fn usages(graph: &Graph) -> Result<Vec<Usage>, CpuError> {
     let mut usages = vec![Usage::Unused; graph.params().len()];
+    let mut conflict = None;
     let mut mark = |id: rlx_ir::ParamId, usage: Usage| {
         let known = &mut usages[id.index()];
+        let looked_up = |usage: Usage| matches!(usage, Usage::Table | Usage::Matrix);
+        if *known != Usage::Unused && *known != usage && !(looked_up(*known) && looked_up(usage)) {
+            conflict.get_or_insert(id);
+        }
         if usage > *known {
             *known = usage;
         }
@@ -151,12 +170,17 @@ fn usages(graph: &Graph) -> Vec<Usage> {
             }
             Op::Norm { norm, .. } => norm_params(norm).for_each(|id| mark(id, Usage::Vector)),
             Op::MulParam { weight } => mark(*weight, Usage::Vector),
+            Op::Conv1d(spec) => {
+                mark(spec.weight, Usage::Conv { groups: spec.groups });
+                spec.bias.into_iter().for_each(|id| mark(id, Usage::Vector));
+            }
             Op::Moe(spec) => {
                 let matrices = spec.experts.iter().flat_map(|e| [e.gate, Some(e.up), Some(e.down)]).flatten();
                 matrices.for_each(|id| mark(id, Usage::Matrix));
                 spec.choice_bias.iter().chain(&spec.expert_scale).for_each(|&id| mark(id, Usage::Vector));
             }
             Op::Embedding { table } => mark(*table, Usage::Table),
+            Op::BiasedAttention { .. } => node.op.params().into_iter().for_each(|id| mark(id, Usage::Vector)),
             Op::FusedAttention { q_norm, k_norm, .. } => {
                 q_norm.iter().chain(k_norm).for_each(|norm| mark(norm.weight, Usage::Vector));
             }
@@ -167,11 +191,20 @@ fn usages(graph: &Graph) -> Vec<Usage> {
             | Op::RopeTable { .. }
             | Op::Rope { .. }
             | Op::Attention(_)
+            | Op::StoreCrossKv(_)
+            | Op::CrossAttention(_)
+            | Op::CrossWeights { .. }
             | Op::SelectRows
             | Op::Columns { .. } => {}
         }
     }
-    usages
+    match conflict {
+        None => Ok(usages),
+        Some(id) => {
+            let name = graph.param_info(id).name.clone();
+            Err(CpuError::Param { name, what: "is used in two ways that do not go together".into() })
+        }
+    }
 }
 
 fn norm_params(norm: &Norm) -> impl Iterator<Item = rlx_ir::ParamId> + use<> {
@@ -188,6 +221,7 @@ fn prepare(
     data: WeightData,
     options: &CpuOptions,
     pool: &ThreadPool,
+    arena: &mut PageArena,
 ) -> Result<Weight, CpuError> {
     let fail = |what: String| CpuError::Param { name: param.name.clone(), what };
     let elements = param.shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim));
@@ -200,7 +234,7 @@ fn prepare(
         Usage::Matrix => {
             let (rows, cols) = (param.shape[0], param.shape[1]);
             data.bytes.will_need();
-            let packed = PackedMatrix::pack(data.dtype, rows, cols, &data.bytes, options.isa, pool)
+            let packed = PackedMatrix::pack_in(arena, data.dtype, rows, cols, &data.bytes, options.isa, pool)
                 .map_err(|source| CpuError::Pack { name: param.name.clone(), source })?;
             data.bytes.release();
             Ok(Weight::Matrix(packed))
@@ -210,6 +244,14 @@ fn prepare(
                 return Err(fail(format!("rows of {} elements are no whole {} blocks", param.shape[1], data.dtype)));
             }
             Ok(Weight::Table(data))
+        }
+        Usage::Conv { groups } => {
+            let shape = [param.shape[0], param.shape[1], param.shape[2]];
+            data.bytes.will_need();
+            let kernel = ConvKernel::pack(arena, data.dtype, shape, groups, &data.bytes, options.isa, pool)
+                .map_err(|source| CpuError::Pack { name: param.name.clone(), source })?;
+            data.bytes.release();
+            Ok(Weight::Conv(kernel))
         }
         Usage::Vector | Usage::Unused => {
             let mut vector = AlignedBuf::zeroed(elements.unwrap_or(0));
@@ -221,3 +263,58 @@ fn prepare(
 
 /// Keeps the program and the pool it owns alive for its states.
 pub(crate) type SharedProgram = Arc<CpuProgram>;
+
+#[cfg(test)]
+mod tests {
+    use rlx_ir::{Activation, Expert, MoeSpec, RouterScore, Shape};
+
+    use super::*;
+
+    const WIDTH: usize = 32;
+
+    /// A table, a router, and five experts of which a token takes two.
+    fn graph() -> Graph {
+        let mut g = Graph::new();
+        let t = g.symbol("T");
+        let tokens = g.input("tokens", DType::I32, Shape::new([t.into()]));
+        let table = g.param("table", &[50, WIDTH]).unwrap();
+        let x = g.push(Op::Embedding { table }, &[tokens], "embed").unwrap()[0];
+        let router = g.param("router", &[5, WIDTH]).unwrap();
+        let logits = g.push(Op::Linear(LinearPart { weight: router, bias: None }), &[x], "router").unwrap()[0];
+        let experts = (0..5).map(|i| Expert {
+            gate: None,
+            up: g.param(&format!("{i}.up"), &[64, WIDTH]).unwrap(),
+            down: g.param(&format!("{i}.down"), &[WIDTH, 64]).unwrap(),
+        });
+        let spec = MoeSpec {
+            experts: experts.collect(),
+            top_k: 2,
+            score: RouterScore::Softmax,
+            choice_bias: None,
+            normalise: true,
+            scale: 1.0,
+            expert_scale: None,
+            activation: Activation::Silu,
+        };
+        let y = g.push(Op::Moe(spec), &[x, logits], "moe").unwrap()[0];
+        g.output("y", y);
+        g
+    }
+
+    #[test]
+    fn a_token_reads_its_experts_and_no_table() {
+        let options = CpuOptions { threads: 1, isa: Isa::Scalar, precision: Precision::F32 };
+        let program = CpuProgram::compile::<CpuError>(graph(), options, &mut |param| {
+            let elements: usize = param.shape.iter().product();
+            Ok(WeightData { dtype: DType::F32, bytes: Bytes::copy_from(&vec![0; 4 * elements]) })
+        });
+        let program = program.unwrap();
+        let sizes: Vec<usize> = program.weights.iter().map(Weight::bytes).collect();
+        let (table, router, expert) = (sizes[0], sizes[1], sizes[2] + sizes[3]);
+        assert_eq!((table, sizes.len()), (0, 12));
+        assert!(router > 0 && expert >= 2 * 64 * WIDTH * 4);
+        assert_eq!(program.weight_bytes(), router + 5 * expert);
+        assert_eq!(program.weight_bytes_per_token(), router + 2 * expert);
+        assert_eq!(program.graph().parameters_per_token(), 5 * WIDTH + 2 * 2 * 64 * WIDTH);
+    }
+}

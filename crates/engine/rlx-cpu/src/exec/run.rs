@@ -6,7 +6,9 @@ use rlx_ir::{DType, Op, ValueId};
 use rlx_mem::AlignedBuf;
 use rlx_opt::MemoryPlan;
 
+use super::cross::{CrossRef, CrossSpans};
 use super::kernel::{Arena, Builder, Kernel};
+use super::spans::SpanTable;
 use super::{CpuError, CpuProgram, CpuState};
 use crate::attention::SeqSpan;
 use crate::{SharedSlice, WorkCounter};
@@ -24,17 +26,26 @@ pub enum Input<'a> {
 }
 
 impl CpuState {
-    /// Runs the program once. `bindings` are the symbols' values, `inputs` the graph's inputs in its order; `spans` says which
+    /// Runs the program once. `bindings` are the symbols' values (those of derived symbols are not looked at), `inputs` the graph's inputs in its order; `spans` says which
     /// rows form sequences, and where each sequence's earlier tokens are.
     ///
     /// # Errors
     /// If inputs or spans do not fit; nothing has run then.
-    pub fn run(&mut self, bindings: &[usize], inputs: &[Input<'_>], spans: &[SeqSpan<'_>]) -> Result<(), CpuError> {
-        let plan = self.plan(bindings)?;
-        self.current = None;
+    pub fn run(
+        &mut self,
+        bindings: &[usize],
+        inputs: &[Input<'_>],
+        spans: &[SeqSpan<'_>],
+        cross: &[CrossRef],
+    ) -> Result<(), CpuError> {
         let program = std::sync::Arc::clone(&self.program);
+        let lens: Vec<usize> = spans.iter().map(|span| span.len).collect();
+        let plan = self.plan(&program.graph.bind_derived(bindings, &lens)?)?;
+        self.current = None;
         check_inputs(&program, &plan, inputs)?;
         self.check_spans(spans)?;
+        let spans = SpanTable::new(&program.graph, spans);
+        spans.check(&program.graph, &plan)?;
         if self.arena.len() * 4 < plan.arena_bytes {
             self.arena = AlignedBuf::zeroed(plan.arena_bytes / 4);
         }
@@ -43,8 +54,19 @@ impl CpuState {
         let counters = &self.counters;
         counters.iter().for_each(WorkCounter::reset);
         let views = self.kv.views();
+        let cross_cache = self.cross.clone();
+        let mut cross_store = cross_cache.as_ref().map(|cache| cache.lock());
+        let cross = CrossSpans::new(&program.graph, cross, cross_store.as_deref(), &spans)?;
+        let cross_views = cross_store.as_mut().map_or(vec![], |store| store.views());
         let arena = Arena::new(&plan, SharedSlice::new(&mut self.arena));
-        let kernels = Builder { program: &program, arena, spans, caches: &views };
+        let kernels = Builder {
+            program: &program,
+            arena,
+            spans: &spans,
+            caches: &views,
+            cross: &cross,
+            cross_caches: &cross_views,
+        };
         let steps: Vec<Kernel<'_>> = program.graph.nodes().iter().map(|node| kernels.build(node)).collect();
         let isa = program.options.isa;
         let threads = program.pool.threads();
@@ -78,11 +100,11 @@ impl CpuState {
         Ok(())
     }
 
-    /// Spans must lie in the batch and their blocks must hold all their tokens.
+    /// The blocks of spans must hold all their tokens.
     fn check_spans(&self, spans: &[SeqSpan<'_>]) -> Result<(), CpuError> {
         let block_len = self.kv.block_len();
         for span in spans {
-            let total = span.past + span.len;
+            let total = span.past.saturating_add(span.len);
             if span.blocks.len() * block_len < total && !self.kv.layouts.is_empty() {
                 return Err(CpuError::Span(format!("of {total} tokens has {} KV blocks", span.blocks.len())));
             }
@@ -125,7 +147,7 @@ fn check_indices(program: &CpuProgram, plan: &MemoryPlan, value: ValueId, data: 
     for node in program.graph.nodes() {
         let limit = match &node.op {
             Op::Embedding { table } if node.inputs[0] == value => program.graph.param_info(*table).shape[0],
-            Op::SelectRows if node.inputs[1] == value => plan.rows[node.inputs[0].index()],
+            Op::SelectRows | Op::CrossWeights { .. } if node.inputs[1] == value => plan.rows[node.inputs[0].index()],
             _ => continue,
         };
         if let Some(index) = data.iter().find(|&&index| index < 0 || index as usize >= limit) {

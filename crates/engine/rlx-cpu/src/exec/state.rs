@@ -9,7 +9,7 @@ use rlx_opt::MemoryPlan;
 
 use super::kv::KvStore;
 use super::program::SharedProgram;
-use super::{CpuError, CpuProgram};
+use super::{CpuCrossCache, CpuError, CpuProgram};
 use crate::WorkCounter;
 use crate::attention::KvDType;
 
@@ -24,6 +24,7 @@ pub struct CpuState {
     pub(super) arena: AlignedBuf<f32>,
     pub(super) scratch: AlignedBuf<u8>,
     pub(super) kv: KvStore,
+    pub(super) cross: Option<Arc<CpuCrossCache>>,
     pub(super) counters: Vec<WorkCounter>,
     pub(super) times: Option<Vec<(u64, Duration)>>,
 }
@@ -41,8 +42,21 @@ impl CpuState {
             arena: AlignedBuf::zeroed(0),
             scratch: AlignedBuf::zeroed(0),
             kv,
+            cross: None,
             times: None,
         }
+    }
+
+    /// The same state, which keeps its cross-attention's keys and values in `cache`, or finds them there.
+    ///
+    /// # Errors
+    /// If the cache is of other sizes.
+    pub fn with_cross_cache(mut self, cache: Arc<CpuCrossCache>) -> Result<CpuState, CpuError> {
+        if !cache.fits(&self.program.graph) {
+            return Err(CpuError::Span("of another model's cross KV cache".into()));
+        }
+        self.cross = Some(cache);
+        Ok(self)
     }
 
     /// The memory plan for `bindings`, made on first use.

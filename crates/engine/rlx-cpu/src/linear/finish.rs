@@ -101,30 +101,46 @@ unsafe fn finish_any(
         let at = t * part.out.stride + first;
         // SAFETY: the caller's promise.
         let out = unsafe { part.out.data.part(at..at + width) };
-        match args.epilogue {
-            Epilogue::Add(residual) => {
-                let at = t * residual.stride + first;
-                for ((out, &y), &r) in out.iter_mut().zip(y).zip(&residual.data[at..at + width]) {
-                    *out = y + r;
-                }
-            }
-            Epilogue::Accumulate => {
-                for (out, &y) in out.iter_mut().zip(y) {
-                    *out += y;
-                }
-            }
-            _ => out.copy_from_slice(&y[..width]),
+        let residual = match args.epilogue {
+            Epilogue::Add(residual) => Some(&residual.data[t * residual.stride + first..][..width]),
+            _ => None,
+        };
+        let accumulate = matches!(args.epilogue, Epilogue::Accumulate);
+        // A length that is known is moved in registers.
+        match <&mut [f32; UNIT]>::try_from(&mut *out) {
+            Ok(out) => put(y, residual, accumulate, out),
+            Err(_) => put(&y[..width], residual, accumulate, out),
         }
+    }
+}
+
+/// Writes finished results of one token, after adding what is added to them.
+#[inline(always)]
+fn put(y: &[f32], residual: Option<&[f32]>, accumulate: bool, out: &mut [f32]) {
+    match residual {
+        Some(residual) => {
+            for ((out, &y), &r) in out.iter_mut().zip(y).zip(residual) {
+                *out = y + r;
+            }
+        }
+        None if accumulate => {
+            for (out, &y) in out.iter_mut().zip(y) {
+                *out += y;
+            }
+        }
+        None => out.copy_from_slice(y),
     }
 }
 
 #[inline(always)]
 fn add_bias(tile: &mut [f32], part: &LinearPart<'_>, first: usize, width: usize) {
-    if let Some(bias) = part.bias {
-        for y in tile.as_chunks_mut::<UNIT>().0 {
-            for (y, &b) in y.iter_mut().zip(&bias[first..first + width]) {
-                *y += b;
-            }
+    let Some(bias) = part.bias else { return };
+    let bias = &bias[first..first + width];
+    let mut padded = [0.0; UNIT];
+    padded[..width].copy_from_slice(bias);
+    for y in tile.as_chunks_mut::<UNIT>().0 {
+        for (y, &b) in y.iter_mut().zip(&padded) {
+            *y += b;
         }
     }
 }

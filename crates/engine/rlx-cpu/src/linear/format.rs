@@ -29,6 +29,8 @@ use rlx_quant::codebooks::KVALUES_IQ4NL;
 pub(crate) const PANEL: usize = 16;
 /// Columns of a group.
 pub(crate) const GROUP: usize = 32;
+/// Int8 numbers of a group of activations: their high and their low parts.
+pub(crate) const GROUP_QUANTS: usize = 2 * GROUP;
 /// Groups of a full block.
 pub(crate) const BLOCK_GROUPS: usize = 8;
 
@@ -49,10 +51,18 @@ pub(crate) trait Format: Copy + 'static {
 
     /// Zero point of the (decoded) quants.
     const ZERO: i32 = rlx_quant::zero_point(Self::DTYPE);
+    /// Largest magnitude of the integer scales.
+    const LARGEST_SCALE: i32 = 1;
+
     /// Sign of the minima; 0 without.
     const MIN_SIGN: i32 = rlx_quant::min_sign(Self::DTYPE);
     /// Scales in a group of 32 columns: 1 or 2.
     const SCALES: usize = GROUP / rlx_quant::group_len(Self::DTYPE);
+    /// Largest magnitude of a quant times its integer scale.
+    const LARGEST_PRODUCT: i32 = {
+        let above = if Self::CODES { 127 } else { (1 << Self::BITS) - 1 - Self::ZERO };
+        Self::LARGEST_SCALE * if above > Self::ZERO { above } else { Self::ZERO }
+    };
     /// Bytes of a group's quants.
     const QUANT_BYTES: usize = 64 * Self::BITS;
     /// Bytes of one group's own scales in the header.
@@ -109,12 +119,12 @@ formats! {
     Q5_1 { const BITS: usize = 5; const SUPER: bool = false; }
     Q8_0 { const BITS: usize = 8; const SUPER: bool = false; }
     IQ4_NL { const BITS: usize = 4; const SUPER: bool = false; const CODES: bool = true; }
-    Q2_K { const BITS: usize = 2; const SUPER: bool = true; const NIBBLE_SCALES: bool = true; }
-    Q3_K { const BITS: usize = 3; const SUPER: bool = true; }
-    Q4_K { const BITS: usize = 4; const SUPER: bool = true; }
-    Q5_K { const BITS: usize = 5; const SUPER: bool = true; }
-    Q6_K { const BITS: usize = 6; const SUPER: bool = true; }
-    IQ4_XS { const BITS: usize = 4; const SUPER: bool = true; const CODES: bool = true; }
+    Q2_K { const BITS: usize = 2; const SUPER: bool = true; const NIBBLE_SCALES: bool = true; const LARGEST_SCALE: i32 = 15; }
+    Q3_K { const BITS: usize = 3; const SUPER: bool = true; const LARGEST_SCALE: i32 = 32; }
+    Q4_K { const BITS: usize = 4; const SUPER: bool = true; const LARGEST_SCALE: i32 = 63; }
+    Q5_K { const BITS: usize = 5; const SUPER: bool = true; const LARGEST_SCALE: i32 = 63; }
+    Q6_K { const BITS: usize = 6; const SUPER: bool = true; const LARGEST_SCALE: i32 = 128; }
+    IQ4_XS { const BITS: usize = 4; const SUPER: bool = true; const CODES: bool = true; const LARGEST_SCALE: i32 = 32; }
     TQ2_0 { const BITS: usize = 2; const SUPER: bool = true; const SUBSCALES: bool = false; }
 }
 

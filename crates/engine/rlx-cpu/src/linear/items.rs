@@ -8,7 +8,7 @@ use super::LinearPart;
 use super::format::PANEL;
 use super::kernels;
 use super::pack::{PackedMatrix, Storage};
-use super::plan::{INT8_TILE, UNIT, int8_tile_rows};
+use super::plan::{FIXED_BLOCK, FIXED_CHUNK, INT8_TILE, MAX_TILE, UNIT, int8_tile_rows};
 use super::run::Walk;
 
 impl Walk<'_> {
@@ -65,6 +65,89 @@ impl Walk<'_> {
             }
             // SAFETY: passed on.
             unsafe { self.finish(parts, tokens, unit * UNIT) };
+        }
+    }
+
+    /// Rows `unit * 32..` of `parts` times the fixed-point tiles `tiles`.
+    ///
+    /// Few tokens take a panel in blocks of columns: its weights stream from memory at an even pace, and are integers in the first-level cache
+    /// only. Many take it whole, one tile after the other.
+    ///
+    /// # Safety
+    /// As [`Walk::item`](super::run).
+    #[cfg(target_arch = "x86_64")]
+    pub(super) unsafe fn fixed_item(&mut self, parts: &[LinearPart<'_>], unit: usize, tiles: Range<usize>) {
+        let width = self.plan.float_tile;
+        let tokens = |tiles: &Range<usize>| tiles.start * width..(tiles.end * width).min(self.plan.rows);
+        if tiles.len() * width <= MAX_TILE {
+            for (p, part) in parts.iter().enumerate() {
+                let dtype = part.weight.dtype();
+                let kernel = kernels::fixed(dtype, width);
+                for (i, panel) in panels(part, unit).enumerate() {
+                    let packed = part.weight.unit(panel);
+                    let out = self.tiles[p].0[i * PANEL..].as_mut_ptr();
+                    for first in (0..self.plan.cols).step_by(FIXED_CHUNK) {
+                        let cols = (self.plan.cols - first).min(FIXED_CHUNK);
+                        let packed = packed[first / FIXED_CHUNK * kernels::block_bytes(dtype)..].as_ptr();
+                        // SAFETY: the plan reserved whole panels; the tile of results has room for the tokens.
+                        unsafe {
+                            let (weights, scales) = self.fixed_panel(part.weight, packed, cols, 0);
+                            for (place, tile) in tiles.clone().enumerate() {
+                                let (x, meta) = self.acts.fixed_tile(tile);
+                                let (x, meta) = (x.add(first / 2 * width), meta.add(first / FIXED_BLOCK * width));
+                                let out = out.add(place * width * UNIT);
+                                kernel(weights, scales, cols.div_ceil(2), x, meta, out, first > 0);
+                            }
+                        }
+                    }
+                }
+            }
+            // SAFETY: passed on.
+            return unsafe { self.finish(parts, tokens(&tiles), unit * UNIT) };
+        }
+        let mut sources = [[(std::ptr::null(), std::ptr::null()); 2]; 2];
+        for (p, part) in parts.iter().enumerate() {
+            for (i, panel) in panels(part, unit).enumerate() {
+                // SAFETY: passed on.
+                sources[p][i] = unsafe {
+                    self.fixed_panel(part.weight, part.weight.unit(panel).as_ptr(), self.plan.cols, 2 * p + i)
+                };
+            }
+        }
+        for tile in tiles {
+            let (x, meta) = self.acts.fixed_tile(tile);
+            for (p, part) in parts.iter().enumerate() {
+                let kernel = kernels::fixed(part.weight.dtype(), width);
+                for (i, _) in panels(part, unit).enumerate() {
+                    let (weights, scales) = sources[p][i];
+                    let out = self.tiles[p].0[i * PANEL..].as_mut_ptr();
+                    // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
+                    unsafe { kernel(weights, scales, self.plan.cols.div_ceil(2), x, meta, out, false) };
+                }
+            }
+            // SAFETY: passed on.
+            unsafe { self.finish(parts, tokens(&(tile..tile + 1)), unit * UNIT) };
+        }
+    }
+
+    /// `cols` columns of a panel, the packed ones at `packed`, as integers and scales in slot `slot` of this thread's buffer.
+    ///
+    /// # Safety
+    /// As [`Walk::item`](super::run), and `packed` is a panel of so many columns, or the start of a block in a longer one.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn fixed_panel(
+        &mut self,
+        weight: &PackedMatrix,
+        packed: *const u8,
+        cols: usize,
+        slot: usize,
+    ) -> (*const i16, *const f32) {
+        // SAFETY: the plan reserved two panels for each part, integers before scales.
+        unsafe {
+            let out: *mut i16 = self.weights.add(slot * self.plan.fixed_panel_bytes()).cast();
+            let scales: *mut f32 = out.add(self.plan.even_cols() * PANEL).cast();
+            kernels::to_fixed(weight.dtype(), packed, cols, out, scales);
+            (out, scales)
         }
     }
 

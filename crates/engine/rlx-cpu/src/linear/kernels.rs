@@ -2,8 +2,10 @@
 
 use rlx_ir::DType;
 
-use super::format::with_format;
-use super::prepare::GroupMeta;
+use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, with_format};
+#[cfg(target_arch = "x86_64")]
+use super::plan::FIXED_BLOCK;
+use super::prepare::{FixedMeta, GroupMeta};
 use super::scalar;
 use crate::Isa;
 
@@ -14,6 +16,9 @@ use super::{avx2, avx512};
 pub(crate) type Int8Kernel = unsafe fn(*const u8, usize, *const i8, *const GroupMeta, usize, *mut f32);
 /// f32 tile times two float panels; see [`scalar::float`].
 pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, *const f32, usize, *mut f32);
+/// Fixed-point tile times a panel; see [`avx2::fixed`].
+#[cfg(target_arch = "x86_64")]
+pub(crate) type FixedKernel = unsafe fn(*const i16, *const f32, usize, *const i32, *const FixedMeta, *mut f32, bool);
 /// Panel to f32 columns; see [`scalar::dequantise`].
 pub(crate) type DequantiseKernel = unsafe fn(*const u8, usize, *mut f32);
 /// The types of float panels as const parameters.
@@ -51,8 +56,22 @@ pub(crate) fn int8(isa: Isa, dtype: DType, tokens: usize) -> Int8Kernel {
 pub(crate) fn float_tiles(isa: Isa) -> &'static [usize] {
     match isa {
         Isa::Avx512 | Isa::Amx => &[1, 2, 4, 6, 8, 10, 12, 14],
-        _ => &[1, 2, 4, 6],
+        _ => &[1, 2, 3, 4, 5, 6],
     }
+}
+
+/// The size of tiles for `rows` tokens, one of [`float_tiles`].
+pub(crate) fn float_tile(isa: Isa, rows: usize) -> usize {
+    let sizes = float_tiles(isa);
+    if matches!(isa, Isa::Avx512 | Isa::Amx) {
+        // As many tiles as the largest size needs, all of the smallest size that does.
+        let tiles = rows.div_ceil(sizes[sizes.len() - 1]).max(1);
+        return *sizes.iter().find(|&&size| size * tiles >= rows).expect("the largest size does");
+    }
+    // A tile costs its tokens, and an eighth of one for reading the weights. One or two tokens have other kernels than more.
+    let cost = |size: usize| rows.div_ceil(size) * (8 * size + 1);
+    let fitting = sizes.iter().filter(|&&size| size >= rows.min(3));
+    *fitting.min_by_key(|&&size| cost(size)).expect("the largest size does")
 }
 
 macro_rules! by_float_tile {
@@ -72,13 +91,62 @@ pub(crate) fn float(isa: Isa, dtype: DType, tokens: usize) -> FloatKernel {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Amx => by_float_tile!(dtype, tokens, avx512, [1 2 4 6 8 10 12 14]),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => by_float_tile!(dtype, tokens, avx2, [1 2 4 6]),
+        Isa::Avx2 => by_float_tile!(dtype, tokens, avx2, [1 2 3 4 5 6]),
         _ => match dtype {
             DType::F16 => scalar::float::<F16>,
             DType::BF16 => scalar::float::<BF16>,
             _ => scalar::float::<F32>,
         },
     }
+}
+
+/// The fixed-point kernel for weights of `dtype` and tiles of `tokens` tokens, a size of [`float_tiles`] for AVX2.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn fixed(dtype: DType, tokens: usize) -> FixedKernel {
+    let (run, mins) = with_format!(dtype, F => const { avx2::fixed_run::<F>() }, else (FIXED_BLOCK, 0));
+    macro_rules! by_tile {
+        ($run:tt, $mins:literal) => {
+            match tokens {
+                3 => avx2::fixed::<3, $run, $mins> as FixedKernel,
+                4 => avx2::fixed::<4, $run, $mins>,
+                5 => avx2::fixed::<5, $run, $mins>,
+                6 => avx2::fixed::<6, $run, $mins>,
+                _ => unreachable!("no fixed-point tile of {tokens} tokens"),
+            }
+        };
+    }
+    match (run, mins) {
+        (GROUP, 0) => by_tile!(GROUP, 0),
+        (GROUP, 1) => by_tile!(GROUP, 1),
+        (FIXED_BLOCK, 0) => by_tile!(FIXED_BLOCK, 0),
+        (FIXED_BLOCK, 2) => by_tile!(FIXED_BLOCK, 2),
+        (FIXED_BLOCK, 4) => by_tile!(FIXED_BLOCK, 4),
+        _ => unreachable!("no fixed-point kernel for {dtype}"),
+    }
+}
+
+/// Converts a panel of `cols` columns to fixed point; see [`avx2::fixed`].
+///
+/// # Safety
+/// The machine has AVX2, FMA and F16C; the panel is stored in blocks of quants or as floats; `out` and `scales` have room.
+#[cfg(target_arch = "x86_64")]
+pub(crate) unsafe fn to_fixed(dtype: DType, panel: *const u8, cols: usize, out: *mut i16, scales: *mut f32) {
+    let pairs = cols.div_ceil(2);
+    // SAFETY: passed on.
+    unsafe {
+        match dtype {
+            DType::F32 => avx2::floats_to_fixed::<F32>(panel, pairs, out, scales),
+            DType::F16 => avx2::floats_to_fixed::<F16>(panel, pairs, out, scales),
+            DType::BF16 => avx2::floats_to_fixed::<BF16>(panel, pairs, out, scales),
+            _ => with_format!(dtype, F => avx2::quants_to_fixed::<F>(panel, cols / GROUP, out, scales),
+                else unreachable!("{dtype} has no packed layout")),
+        }
+    }
+}
+
+/// Bytes of the next [`BLOCK_GROUPS`] groups of columns of a panel that is stored in blocks of quants or as floats.
+pub(crate) fn block_bytes(dtype: DType) -> usize {
+    with_format!(dtype, F => F::block_bytes(BLOCK_GROUPS), else BLOCK_GROUPS * GROUP * PANEL * dtype.block_bytes())
 }
 
 /// The function that dequantises panels of `dtype` to f32.

@@ -2,16 +2,16 @@
 //! gate or residual after it, in one step without a barrier between them.
 //!
 //! A call has two phases. First the activations are *prepared*: normalised and converted to the form that the weights'
-//! kernels read (int8 blocks, f32 or bf16 tiles). A single row is prepared by every thread for itself; more rows are shared
+//! kernels read (blocks of integers, f32 or bf16 tiles). A single row is prepared by every thread for itself; more rows are shared
 //! out and followed by a barrier. Then the threads take *units* of 32 weight rows from a common counter, multiply them with
 //! all tokens and finish the results while they are in the first-level cache.
 //!
-//! | weights | few tokens | many tokens, with AMX | `Precision::F32` |
-//! |---|---|---|---|
-//! | quantised | int8 dot products | dequantised to bf16 tiles | dequantised to f32, f32 FMA |
-//! | types without packed kernels | dequantised to f32, f32 FMA | dequantised to bf16 tiles | dequantised to f32, f32 FMA |
-//! | F16, BF16 | f32 FMA | bf16 tiles | f32 FMA |
-//! | F32 | f32 FMA | f32 FMA (`Precision::Bf16`: bf16 tiles) | f32 FMA |
+//! | weights | few tokens | many tokens, with AMX | many tokens, with AVX2 | `Precision::F32` |
+//! |---|---|---|---|---|
+//! | quantised | 15-bit activations as two int8 | dequantised to bf16 tiles | fixed point; of an expert, from 3 rows on | dequantised to f32, f32 FMA |
+//! | types without packed kernels | dequantised to f32, f32 FMA | dequantised to bf16 tiles | f32 FMA | dequantised to f32, f32 FMA |
+//! | F16, BF16 | f32 FMA | bf16 tiles | fixed point | f32 FMA |
+//! | F32 | f32 FMA | f32 FMA (`Precision::Bf16`: bf16 tiles) | f32 FMA (`Precision::Bf16`: fixed point) | f32 FMA |
 
 // Other architectures run the scalar kernels and never walk tiles.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports, unused_macros, unused_variables))]
@@ -38,10 +38,12 @@ use rlx_ir::Activation;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::amx::Tiles;
 pub use pack::{LinearError, PackedMatrix};
+pub(crate) use plan::scratch_bytes_in;
 pub use plan::{LinearShape, scratch_bytes};
 pub use run::linear;
 
 use crate::SharedSlice;
+use crate::conv::Slides;
 
 /// Rows of activations to read: row `t` is `data[t * stride..][..width]`.
 #[derive(Clone, Copy)]
@@ -83,6 +85,8 @@ pub enum Prologue<'a> {
         /// Added to the variance.
         eps: f32,
     },
+    /// Row `t` is the rows of x that a window sees from there, side by side (a convolution).
+    Window(&'a Slides),
 }
 
 /// What happens to the products (bias added) before they are stored.
@@ -120,7 +124,9 @@ pub struct LinearPart<'a> {
 pub struct LinearArgs<'a> {
     /// Tokens, T.
     pub rows: usize,
-    /// `[T, in features]`
+    /// Tokens of the run that they are of, at least T: the arithmetic is that of so many.
+    pub batch: usize,
+    /// `[T, in features]`; with [`Prologue::Window`], the rows that the window slides along, of `in features / taps`.
     pub x: RowsIn<'a>,
     /// Applied to each row of x.
     pub prologue: Prologue<'a>,
@@ -135,12 +141,12 @@ pub struct LinearArgs<'a> {
 /// Which arithmetic a linear may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// Quantised weights: int8 activations (blocks of 32, absmax scale), or bf16 tiles for many tokens. F16 and BF16
-    /// weights: f32, or bf16 tiles for many tokens. F32 weights: f32.
+    /// Quantised weights: 15-bit activations (blocks of 32, absmax scale), or bf16 tiles or fixed point for many tokens. F16 and
+    /// BF16 weights: f32, or bf16 tiles or fixed point for many tokens. F32 weights: f32.
     #[default]
     Auto,
     /// f32 throughout: weights are dequantised exactly, activations stay f32.
     F32,
-    /// As `Auto`, and bf16 tiles for F32 weights too.
+    /// As `Auto`, and bf16 tiles or fixed point for F32 weights too.
     Bf16,
 }

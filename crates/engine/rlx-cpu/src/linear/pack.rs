@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use rlx_ir::DType;
-use rlx_mem::AlignedBuf;
+use rlx_mem::{AlignedBuf, PageArena};
 use rlx_quant::BlockScales;
 
 use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, quad, scale_min, with_format};
@@ -100,6 +100,34 @@ impl PackedMatrix {
         isa: Isa,
         pool: &ThreadPool,
     ) -> Result<PackedMatrix, LinearError> {
+        PackedMatrix::pack_into(AlignedBuf::zeroed, dtype, rows, cols, src, isa, pool)
+    }
+
+    /// As [`pack`](Self::pack), in pages that the matrix shares with others of `arena`.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack).
+    pub fn pack_in(
+        arena: &mut PageArena,
+        dtype: DType,
+        rows: usize,
+        cols: usize,
+        src: &[u8],
+        isa: Isa,
+        pool: &ThreadPool,
+    ) -> Result<PackedMatrix, LinearError> {
+        PackedMatrix::pack_into(|bytes| AlignedBuf::zeroed_in(arena, bytes), dtype, rows, cols, src, isa, pool)
+    }
+
+    fn pack_into(
+        zeroed: impl FnOnce(usize) -> AlignedBuf<u8>,
+        dtype: DType,
+        rows: usize,
+        cols: usize,
+        src: &[u8],
+        isa: Isa,
+        pool: &ThreadPool,
+    ) -> Result<PackedMatrix, LinearError> {
         if rows == 0 || cols == 0 {
             return Err(LinearError::Empty { rows, cols });
         }
@@ -120,7 +148,7 @@ impl PackedMatrix {
             Storage::Rows => (rows, row_bytes),
         };
         let bytes = units.checked_mul(stride).filter(|&n| n <= isize::MAX as usize).ok_or(too_large)?;
-        let mut data = AlignedBuf::<u8>::zeroed(bytes);
+        let mut data = zeroed(bytes);
         let shared = SharedSlice::new(&mut data);
         pool.run(&|ctx| {
             for unit in ctx.share(units, 1) {

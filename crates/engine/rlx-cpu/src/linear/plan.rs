@@ -2,10 +2,10 @@
 
 use rlx_ir::DType;
 
-use super::format::{BLOCK_GROUPS, GROUP, PANEL};
+use super::format::{BLOCK_GROUPS, GROUP, GROUP_QUANTS, PANEL};
 use super::kernels;
 use super::pack::Storage;
-use super::prepare::GroupMeta;
+use super::prepare::{FixedMeta, GroupMeta};
 use super::{Epilogue, LinearArgs, Precision};
 use crate::Isa;
 
@@ -19,12 +19,14 @@ pub(crate) const INT8_TILE: usize = 8;
 /// The arithmetic of one part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
-    /// int8 activations against packed quants.
+    /// 15-bit activations, as two int8, against packed quants.
     Int8,
     /// f32 activations; weights converted to f32 in registers, or dequantised first.
     Float,
     /// bf16 activations and weights in AMX tiles, f32 sums.
     Bf16,
+    /// Fixed-point activations (15 bits) and weights (12 bits), exact sums in blocks.
+    Fixed,
 }
 
 /// Strips of 32 rows of weights that an item of bf16 tiles has at most, over its parts.
@@ -36,6 +38,20 @@ const CACHED_ACTIVATIONS: usize = 1 << 20;
 /// Tiles of columns after which the sums go to memory: four strips of them are half a second-level cache.
 const LARGEST_CHUNK: usize = 64;
 
+/// Columns that share a scale in the fixed-point form.
+pub(crate) const FIXED_BLOCK: usize = 64;
+/// Largest integers of activations and of weights there: 32 bits hold the sum of a block of products. Activations get more, since
+/// some are a thousand times as large as their neighbours.
+pub(crate) const FIXED_MAX_ACTIVATION: f32 = 16383.0;
+pub(crate) const FIXED_MAX_WEIGHT: f32 = 2047.0;
+const _: () = assert!(FIXED_MAX_ACTIVATION as i64 * FIXED_MAX_WEIGHT as i64 * (FIXED_BLOCK as i64) < 1 << 31);
+/// Columns whose weights few tokens convert at a time: a block of quants.
+pub(crate) const FIXED_CHUNK: usize = BLOCK_GROUPS * GROUP;
+/// Fewest tokens of a run for which weights are converted to fixed point. A run of fewer has the arithmetic of a single token, so that
+/// drafts that are checked together change nothing.
+const FEWEST_FIXED_ROWS: usize = 17;
+/// Fewest rows of such a run (those of an expert) for which converting packed quants pays.
+const FEWEST_FIXED_QUANT_ROWS: usize = 3;
 /// Fewest tokens for which converting the weights to bf16 tiles pays.
 const FEWEST_TILE_ROWS: usize = 17;
 /// Tokens of a row of tiles, and columns of a tile.
@@ -43,7 +59,7 @@ pub(crate) const TILE_ROWS: usize = 16;
 pub(crate) const TILE_COLS: usize = 32;
 
 impl Method {
-    fn of(dtype: DType, rows: usize, precision: Precision, isa: Isa) -> Method {
+    fn of(dtype: DType, rows: usize, batch: usize, precision: Precision, isa: Isa) -> Method {
         if precision == Precision::F32 {
             return Method::Float;
         }
@@ -51,7 +67,16 @@ impl Method {
         if rows >= FEWEST_TILE_ROWS && !exact && has_tiles(isa) {
             return Method::Bf16;
         }
-        if Storage::of(dtype) == Storage::Quant { Method::Int8 } else { Method::Float }
+        let storage = Storage::of(dtype);
+        let fewest = match storage {
+            Storage::Quant => FEWEST_FIXED_QUANT_ROWS,
+            Storage::Float => FEWEST_FIXED_ROWS,
+            Storage::Rows => usize::MAX,
+        };
+        if batch >= FEWEST_FIXED_ROWS && rows >= fewest && !exact && isa == Isa::Avx2 {
+            return Method::Fixed;
+        }
+        if storage == Storage::Quant { Method::Int8 } else { Method::Float }
     }
 }
 
@@ -89,8 +114,21 @@ pub fn scratch_bytes(
     isa: Isa,
     threads: usize,
 ) -> usize {
+    scratch_bytes_in(rows, rows, parts, gated, precision, isa, threads)
+}
+
+/// As [`scratch_bytes`], of `rows` of the `batch` tokens of a run.
+pub(crate) fn scratch_bytes_in(
+    rows: usize,
+    batch: usize,
+    parts: &[LinearShape],
+    gated: bool,
+    precision: Precision,
+    isa: Isa,
+    threads: usize,
+) -> usize {
     let cols = parts.first().map_or(0, |part| part.cols);
-    Plan::new(rows, cols, parts.iter().map(|part| part.dtype), gated, precision, isa, threads).total_bytes()
+    Plan::new(rows, batch, cols, parts.iter().map(|part| part.dtype), gated, precision, isa, threads).total_bytes()
 }
 
 /// How the bf16 tiles of a call are walked: an item is up to `strips` strips of 32 weight rows times a block of tokens, `chunk`
@@ -126,6 +164,7 @@ impl Tiling {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) rows: usize,
+    batch: usize,
     pub(crate) cols: usize,
     threads: usize,
     isa: Isa,
@@ -139,6 +178,7 @@ pub(crate) struct Plan {
     pub(crate) int8_at: Option<usize>,
     pub(crate) float_at: Option<usize>,
     pub(crate) bf16_at: Option<usize>,
+    pub(crate) fixed_at: Option<usize>,
     copy_bytes: usize,
     /// Bytes of dequantised weights that a part of an item takes.
     pub(crate) weight_bytes: usize,
@@ -151,11 +191,13 @@ impl Plan {
         let gated = matches!(args.epilogue, Epilogue::Gated(_));
         let cols = args.parts[0].weight.cols();
         let dtypes = args.parts.iter().map(|part| part.weight.dtype());
-        Plan::new(args.rows, cols, dtypes, gated, args.precision, isa, threads)
+        Plan::new(args.rows, args.batch, cols, dtypes, gated, args.precision, isa, threads)
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn new(
         rows: usize,
+        batch: usize,
         cols: usize,
         dtypes: impl Iterator<Item = DType> + Clone,
         gated: bool,
@@ -163,24 +205,22 @@ impl Plan {
         isa: Isa,
         threads: usize,
     ) -> Plan {
-        let mut methods = dtypes.clone().map(|dtype| Method::of(dtype, rows, precision, isa));
+        let mut methods = dtypes.clone().map(|dtype| Method::of(dtype, rows, batch, precision, isa));
         let first = methods.next();
         let mixed = gated && methods.any(|method| Some(method) != first);
-        // As many tiles as the largest size needs, all of the smallest size that does.
-        let sizes = kernels::float_tiles(isa);
-        let tiles = rows.div_ceil(sizes[sizes.len() - 1]).max(1);
-        let float_tile = *sizes.iter().find(|&&size| size * tiles >= rows).expect("the largest size does");
         let mut plan = Plan {
             rows,
+            batch,
             cols,
             threads,
             isa,
             precision: if mixed { Precision::F32 } else { precision },
             redundant: rows == 1 || threads == 1,
-            float_tile,
+            float_tile: kernels::float_tile(isa, rows),
             int8_at: None,
             float_at: None,
             bf16_at: None,
+            fixed_at: None,
             copy_bytes: 0,
             weight_bytes: 0,
             tiling: Tiling::default(),
@@ -196,6 +236,10 @@ impl Plan {
                     if Storage::of(dtype) != Storage::Float {
                         plan.weight_bytes = plan.weight_bytes.max(UNIT * plan.even_cols() * size_of::<f32>());
                     }
+                }
+                Method::Fixed => {
+                    plan.fixed_at = plan.fixed_at.or(Some(0));
+                    plan.weight_bytes = plan.weight_bytes.max(2 * plan.fixed_panel_bytes());
                 }
                 Method::Bf16 => {
                     plan.bf16_at = plan.bf16_at.or(Some(0));
@@ -216,6 +260,11 @@ impl Plan {
             at += plan.float_tiles() * plan.float_tile * plan.even_cols() * size_of::<f32>();
             at = at.next_multiple_of(64);
         }
+        if plan.fixed_at.is_some() {
+            plan.fixed_at = Some(at);
+            at += plan.fixed_bytes() + plan.fixed_meta_count() * size_of::<FixedMeta>();
+            at = at.next_multiple_of(64);
+        }
         if plan.bf16_at.is_some() {
             plan.bf16_at = Some(at);
             at += plan.rows.next_multiple_of(TILE_ROWS) * plan.tile_cols() * size_of::<u16>();
@@ -226,7 +275,12 @@ impl Plan {
     }
 
     pub(crate) fn method(&self, dtype: DType) -> Method {
-        Method::of(dtype, self.rows, self.precision, self.isa)
+        Method::of(dtype, self.rows, self.batch, self.precision, self.isa)
+    }
+
+    /// Whether activations are prepared as f32 tiles alone.
+    pub(crate) fn is_float(&self) -> bool {
+        self.float_at.is_some() && self.int8_at.is_none() && self.fixed_at.is_none() && self.bf16_at.is_none()
     }
 
     /// Columns rounded up to whole tiles.
@@ -252,6 +306,25 @@ impl Plan {
         self.rows.div_ceil(self.float_tile)
     }
 
+    /// Blocks of columns of the fixed-point form.
+    pub(crate) fn fixed_blocks(&self) -> usize {
+        self.cols.div_ceil(FIXED_BLOCK)
+    }
+
+    /// Bytes of the integers of the fixed-point form, before the scales.
+    pub(crate) fn fixed_bytes(&self) -> usize {
+        (self.float_tiles() * self.float_tile * self.even_cols() * size_of::<i16>()).next_multiple_of(64)
+    }
+
+    fn fixed_meta_count(&self) -> usize {
+        self.float_tiles() * self.float_tile * self.fixed_blocks()
+    }
+
+    /// Bytes of a panel of fixed-point weights: the integers, then scales of runs of a group or more, and at most two minima a group.
+    pub(crate) fn fixed_panel_bytes(&self) -> usize {
+        self.even_cols() * PANEL * size_of::<i16>() + 3 * self.cols.div_ceil(GROUP) * PANEL * size_of::<f32>()
+    }
+
     /// Rows of the int8 form, with the last tile rounded up.
     fn int8_rows(&self) -> usize {
         let full = self.rows / INT8_TILE * INT8_TILE;
@@ -260,7 +333,7 @@ impl Plan {
 
     /// Bytes of the int8 values, before the scales.
     pub(crate) fn int8_quant_bytes(&self) -> usize {
-        (self.int8_rows() * self.cols).next_multiple_of(64)
+        (self.int8_rows() * self.groups() * GROUP_QUANTS).next_multiple_of(64)
     }
 
     /// Bytes of one f32 row.

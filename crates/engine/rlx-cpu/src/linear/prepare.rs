@@ -1,15 +1,18 @@
 //! Activations in the forms that the kernels read, after the norm.
 
-use super::format::GROUP;
-use super::plan::{INT8_TILE, Plan, TILE_COLS, TILE_ROWS, int8_tile_rows};
+use super::format::{GROUP, GROUP_QUANTS};
+use super::plan::{FIXED_BLOCK, FIXED_MAX_ACTIVATION, INT8_TILE, Plan, TILE_COLS, TILE_ROWS, int8_tile_rows};
 use super::{LinearArgs, Prologue};
 use crate::{Isa, SharedSlice, ThreadCtx};
 
-/// What goes with 32 int8 activations of one token: `x ≈ scale * q`.
+/// What goes with a group of 32 activations of one token: `x ≈ scale * q`, and `q` is `128 * high + low`, two int8.
+///
+/// One int8 would be too coarse where single channels tower over the others. Reading twice as many activations costs little,
+/// since the weights are unpacked once.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct GroupMeta {
-    /// Largest magnitude / 127; not a number if any of the values is not.
+    /// Largest magnitude over [`MAX_QUANT`]; not a number if any of the values is not.
     pub(crate) scale: f32,
     /// `scale` times the sum of the quants.
     pub(crate) sum: f32,
@@ -17,18 +20,38 @@ pub(crate) struct GroupMeta {
     pub(crate) isum: [i32; 2],
 }
 
+/// What goes with a block of [`FIXED_BLOCK`] fixed-point activations of one token.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct FixedMeta {
+    /// Largest magnitude over [`FIXED_MAX_ACTIVATION`]; not a number if any of the values is not.
+    pub(crate) scale: f32,
+    /// Sums of the rounded values of each 16 columns,
+    pub(crate) halves: [f32; FIXED_BLOCK / 16],
+    /// and of each group.
+    pub(crate) groups: [f32; FIXED_BLOCK / GROUP],
+}
+
+/// Largest quant of an activation; its high part is an int8 after rounding.
+pub(crate) const MAX_QUANT: f32 = 127.0 * 128.0;
+
 /// Bytes of the prepared activations, by form, as pointers into the scratch.
 ///
-/// - int8: tiles of 8 tokens (the last one of [`int8_tile_rows`]); a tile is `[groups][tokens][32]` i8, and in a region of
-///   its own `[groups][tokens]` [`GroupMeta`].
+/// - int8: tiles of 8 tokens (the last one of [`int8_tile_rows`]); a tile is `[groups][tokens][high, low][32]` i8, and in a
+///   region of its own `[groups][tokens]` [`GroupMeta`].
 /// - bf16: tiles of 16 tokens, `[tokens / 16][columns / 32][16][32]`; columns beyond the last are zero.
 /// - f32: tiles of `float_tile` tokens, each `[columns, rounded up to even][tokens]`.
+/// - fixed point: tiles of `float_tile` tokens, each `[pairs of columns][tokens]` pairs of i16, and in a region of its own
+///   `[blocks of columns][tokens]` [`FixedMeta`].
 #[derive(Clone, Copy)]
 pub(crate) struct Activations {
     int8: *mut i8,
     meta: *mut GroupMeta,
     float: *mut f32,
     bf16: *mut u16,
+    fixed: *mut i32,
+    fixed_meta: *mut FixedMeta,
+    fixed_blocks: usize,
     tile_cols: usize,
     groups: usize,
     even_cols: usize,
@@ -42,11 +65,15 @@ impl Activations {
         // SAFETY: the plan's offsets lie inside the copy.
         unsafe {
             let int8 = base.add(plan.int8_at.unwrap_or(0));
+            let fixed = base.add(plan.fixed_at.unwrap_or(0));
             Activations {
                 int8: int8.cast(),
                 meta: int8.add(if plan.int8_at.is_some() { plan.int8_quant_bytes() } else { 0 }).cast(),
                 float: base.add(plan.float_at.unwrap_or(0)).cast(),
                 bf16: base.add(plan.bf16_at.unwrap_or(0)).cast(),
+                fixed: fixed.cast(),
+                fixed_meta: fixed.add(if plan.fixed_at.is_some() { plan.fixed_bytes() } else { 0 }).cast(),
+                fixed_blocks: plan.fixed_blocks(),
                 tile_cols: plan.tile_cols(),
                 groups: plan.groups(),
                 even_cols: plan.even_cols(),
@@ -59,13 +86,20 @@ impl Activations {
     pub(crate) fn int8_tile(&self, tile: usize) -> (*const i8, *const GroupMeta) {
         let groups = tile * INT8_TILE * self.groups;
         // SAFETY: the plan reserved full tiles before the last.
-        unsafe { (self.int8.add(groups * GROUP), self.meta.add(groups)) }
+        unsafe { (self.int8.add(groups * GROUP_QUANTS), self.meta.add(groups)) }
     }
 
     /// f32 tile `tile`.
     pub(crate) fn float_tile(&self, tile: usize) -> *const f32 {
         // SAFETY: as above.
         unsafe { self.float.add(tile * self.float_tile * self.even_cols) }
+    }
+
+    /// Pairs of integers and scales of fixed-point tile `tile`.
+    pub(crate) fn fixed_tile(&self, tile: usize) -> (*const i32, *const FixedMeta) {
+        let tokens = tile * self.float_tile;
+        // SAFETY: as above.
+        unsafe { (self.fixed.add(tokens * self.even_cols / 2), self.fixed_meta.add(tokens * self.fixed_blocks)) }
     }
 
     /// The tiles of the 16 tokens of block `block`.
@@ -89,9 +123,11 @@ pub(crate) unsafe fn prepare(
 ) {
     let tokens = if plan.redundant {
         0..plan.rows
+    } else if plan.rows < 64 * ctx.count() {
+        ctx.share(plan.rows, 1)
     } else {
         // Whole tiles where there are enough, so that threads do not write to the same cache lines.
-        ctx.share(plan.rows, if plan.rows >= 64 * ctx.count() { 16 } else { 1 })
+        ctx.share(plan.rows, if plan.is_float() { plan.float_tile } else { TILE_ROWS })
     };
     // SAFETY: the row buffer has room for a padded row and belongs to this thread.
     let row = unsafe { std::slice::from_raw_parts_mut(row, plan.even_cols()) };
@@ -146,16 +182,29 @@ unsafe fn rows_any(
     row: &mut [f32],
     tokens: std::ops::Range<usize>,
 ) {
+    let mut tokens = tokens;
+    if plan.is_float() && matches!(args.prologue, Prologue::None) && tokens.start.is_multiple_of(plan.float_tile) {
+        while tokens.len() >= plan.float_tile {
+            // SAFETY: the tile is this thread's.
+            unsafe {
+                write_float_tile(plan, args, tokens.start, acts.float_tile(tokens.start / plan.float_tile).cast_mut())
+            };
+            tokens.start += plan.float_tile;
+        }
+    }
     for t in tokens {
-        let x = &args.x.data[t * args.x.stride..][..plan.cols];
         let x = match args.prologue {
-            Prologue::None => x,
+            Prologue::None => args.x.row(t, plan.cols),
             Prologue::RmsNorm { weight, eps } => {
-                rms_norm(x, weight, eps, &mut row[..plan.cols]);
+                rms_norm(args.x.row(t, plan.cols), weight, eps, &mut row[..plan.cols]);
                 &row[..plan.cols]
             }
             Prologue::LayerNorm { weight, bias, eps } => {
-                layer_norm(x, weight, bias, eps, &mut row[..plan.cols]);
+                layer_norm(args.x.row(t, plan.cols), weight, bias, eps, &mut row[..plan.cols]);
+                &row[..plan.cols]
+            }
+            Prologue::Window(slides) => {
+                slides.gather(args.x, t, &mut row[..plan.cols]);
                 &row[..plan.cols]
             }
         };
@@ -171,6 +220,11 @@ unsafe fn rows_any(
                 let tiles = acts.bf16_block(t / TILE_ROWS).cast_mut().add(t % TILE_ROWS * TILE_COLS);
                 round_to_tiles(x, tiles);
             }
+            if plan.fixed_at.is_some() {
+                let (words, meta) = acts.fixed_tile(t / plan.float_tile);
+                let place = t % plan.float_tile;
+                to_fixed(x, words.cast_mut().add(place), meta.cast_mut().add(place), plan.float_tile);
+            }
             if plan.float_at.is_some() {
                 let tile = acts.float_tile(t / plan.float_tile).cast_mut().add(t % plan.float_tile);
                 for (k, &v) in x.iter().enumerate() {
@@ -182,6 +236,44 @@ unsafe fn rows_any(
             }
         }
     }
+}
+
+/// A whole f32 tile at once, of the rows from `first` on: what is written lies together.
+///
+/// # Safety
+/// `out` has room for the tile.
+#[inline(always)]
+unsafe fn write_float_tile(plan: &Plan, args: &LinearArgs<'_>, first: usize, out: *mut f32) {
+    // SAFETY: passed on.
+    unsafe {
+        match plan.float_tile {
+            1 => interleave::<1>(plan, args, first, out),
+            2 => interleave::<2>(plan, args, first, out),
+            3 => interleave::<3>(plan, args, first, out),
+            4 => interleave::<4>(plan, args, first, out),
+            5 => interleave::<5>(plan, args, first, out),
+            6 => interleave::<6>(plan, args, first, out),
+            8 => interleave::<8>(plan, args, first, out),
+            10 => interleave::<10>(plan, args, first, out),
+            12 => interleave::<12>(plan, args, first, out),
+            14 => interleave::<14>(plan, args, first, out),
+            other => unreachable!("no f32 tile of {other} tokens"),
+        }
+    }
+}
+
+/// # Safety
+/// As [`write_float_tile`], of `T` tokens.
+#[inline(always)]
+unsafe fn interleave<const T: usize>(plan: &Plan, args: &LinearArgs<'_>, first: usize, out: *mut f32) {
+    let rows: [&[f32]; T] = std::array::from_fn(|t| args.x.row(first + t, plan.cols));
+    // SAFETY: a tile has `even_cols` columns of T values.
+    let out = unsafe { std::slice::from_raw_parts_mut(out.cast::<[f32; T]>(), plan.even_cols()) };
+    let (columns, odd) = out.split_at_mut(plan.cols);
+    for (k, column) in columns.iter_mut().enumerate() {
+        *column = std::array::from_fn(|t| rows[t][k]);
+    }
+    odd.fill([0.0; T]);
 }
 
 /// Partial sums kept side by side, so that sums of rows vectorise.
@@ -244,32 +336,71 @@ fn layer_norm(x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, eps: f32,
 #[inline(always)]
 unsafe fn quantise(x: &[f32], q: *mut i8, meta: *mut GroupMeta, width: usize, t: usize) {
     for (g, x) in x.as_chunks::<GROUP>().0.iter().enumerate() {
-        // As integers, magnitudes order like their values, with infinity and NaN on top.
-        let mut largest = 0i32;
-        for &v in x {
-            largest = largest.max((v.to_bits() & 0x7FFF_FFFF) as i32);
-        }
-        let absmax = f32::from_bits(largest as u32);
+        let absmax = largest_magnitude(x);
         // Values near the subnormals count as zero: their reciprocal would overflow.
-        let tiny = absmax < 127.0 * f32::MIN_POSITIVE;
-        let scale = if tiny { 0.0 } else { absmax / 127.0 };
-        let inverse = if tiny { 0.0 } else { 127.0 / absmax };
-        let mut quants = [0i8; GROUP];
+        let tiny = absmax < MAX_QUANT * f32::MIN_POSITIVE;
+        let scale = if tiny { 0.0 } else { absmax / MAX_QUANT };
+        let inverse = if tiny { 0.0 } else { MAX_QUANT / absmax };
+        let mut quants = [[0i8; GROUP]; 2];
         let mut sums = [0i32; 2];
         for (half, sum) in sums.iter_mut().enumerate() {
             for i in 16 * half..16 * half + 16 {
                 let value = round(x[i] * inverse);
-                quants[i] = value as i8;
+                let high = value.wrapping_add(64) >> 7;
+                quants[0][i] = high as i8;
+                quants[1][i] = value.wrapping_sub(high << 7) as i8;
                 *sum = sum.wrapping_add(value);
             }
         }
         // SAFETY: group `g`, token `t` of the tile.
         unsafe {
-            q.add((g * width + t) * GROUP).cast::<[i8; GROUP]>().write_unaligned(quants);
+            q.add((g * width + t) * GROUP_QUANTS).cast::<[[i8; GROUP]; 2]>().write_unaligned(quants);
             let sum = scale * sums[0].wrapping_add(sums[1]) as f32;
             meta.add(g * width + t).write(GroupMeta { scale, sum, isum: sums });
         }
     }
+}
+
+/// One row as fixed-point numbers, into its place in a tile of `width` tokens.
+///
+/// # Safety
+/// `words` and `meta` point to the row's place in a tile with room for its pairs and blocks.
+#[inline(always)]
+unsafe fn to_fixed(x: &[f32], words: *mut i32, meta: *mut FixedMeta, width: usize) {
+    for (block, x) in x.chunks(FIXED_BLOCK).enumerate() {
+        let absmax = largest_magnitude(x);
+        let tiny = absmax < FIXED_MAX_ACTIVATION * f32::MIN_POSITIVE;
+        let scale = if tiny { 0.0 } else { absmax / FIXED_MAX_ACTIVATION };
+        let inverse = if tiny { 0.0 } else { FIXED_MAX_ACTIVATION / absmax };
+        let mut integers = [0i16; FIXED_BLOCK];
+        for (out, &v) in integers.iter_mut().zip(x) {
+            *out = round(v * inverse) as i16;
+        }
+        let halves: [f32; FIXED_BLOCK / 16] = std::array::from_fn(|half| {
+            let sum: i32 = integers[16 * half..16 * half + 16].iter().map(|&v| i32::from(v)).sum();
+            scale * sum as f32
+        });
+        let groups = [halves[0] + halves[1], halves[2] + halves[3]];
+        // SAFETY: the block's pairs and its scale, of the row's place.
+        unsafe {
+            meta.add(block * width).write(FixedMeta { scale, halves, groups });
+            let words = words.add(block * FIXED_BLOCK / 2 * width);
+            for (pair, both) in integers.as_chunks::<2>().0[..x.len().div_ceil(2)].iter().enumerate() {
+                words.add(pair * width).write(bytemuck::cast(*both));
+            }
+        }
+    }
+}
+
+/// The largest magnitude; infinity and NaN count as larger than all numbers.
+#[inline(always)]
+fn largest_magnitude(x: &[f32]) -> f32 {
+    // As integers, magnitudes order like their values, with infinity and NaN on top.
+    let mut largest = 0i32;
+    for &v in x {
+        largest = largest.max((v.to_bits() & 0x7FFF_FFFF) as i32);
+    }
+    f32::from_bits(largest as u32)
 }
 
 /// Rounds one row to bf16, into its place in a run of tiles.
@@ -332,13 +463,13 @@ mod tests {
                 values = [x; GROUP];
             }
             values[7] = x;
-            let (mut q, mut meta) = ([0i8; GROUP], GroupMeta::default());
+            let (mut q, mut meta) = ([0i8; GROUP_QUANTS], GroupMeta::default());
             // SAFETY: one group of one token.
             unsafe { quantise(&values, q.as_mut_ptr(), &mut meta, 1, 0) };
             assert_eq!(meta.scale.is_finite(), finite, "{x}: {meta:?}");
             if finite {
-                let got = meta.scale * q[7] as f32;
-                assert!((got - x).abs() <= 0.005 * x.abs() + 1e-36, "{x}: {got}");
+                let got = meta.scale * (128 * i32::from(q[7]) + i32::from(q[GROUP + 7])) as f32;
+                assert!((got - x).abs() <= 0.5 / MAX_QUANT * 1.01 * x.abs() + 1e-35, "{x}: {got}");
             }
         }
     }

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::finish::finish;
+use super::pack::Storage;
 use super::plan::{INT8_TILE, MAX_TILE, Method, Plan, TILE_ROWS, TOKEN_BLOCK, UNIT};
 use super::prepare::{Activations, aligned_base, prepare};
-use super::{Epilogue, LinearArgs, LinearPart};
+use super::{Epilogue, LinearArgs, LinearPart, Prologue};
 use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
 
 /// Results of a tile of tokens times a unit of rows.
@@ -58,7 +59,15 @@ pub fn linear(
 fn check(args: &LinearArgs<'_>) {
     let cols = args.parts[0].weight.cols();
     let reach = |stride: usize, width: usize| (args.rows - 1) * stride + width;
-    assert!(args.x.data.len() >= reach(args.x.stride, cols), "x is too short");
+    match args.prologue {
+        Prologue::Window(slides) => {
+            let taps = slides.window().taps;
+            assert!(cols.is_multiple_of(taps), "in features of {taps} taps");
+            let needed = slides.end().checked_sub(1).map_or(0, |last| last * args.x.stride + cols / taps);
+            assert!(args.x.data.len() >= needed, "x is too short for the window");
+        }
+        _ => assert!(args.x.data.len() >= reach(args.x.stride, cols), "x is too short"),
+    }
     for part in args.parts {
         let rows = part.weight.rows();
         assert_eq!(part.weight.cols(), cols, "in features of the parts");
@@ -116,7 +125,9 @@ impl Walk<'_> {
         let gated = matches!(args.epilogue, Epilogue::Gated(_));
         let parts = if gated { &args.parts[..1] } else { args.parts };
         let total: usize = parts.iter().map(|part| self.items(part, ctx.count())).map(|i| i.units * i.splits).sum();
-        let chunk = (total / (8 * ctx.count())).max(1);
+        // Fixed point takes long over an item; threads wait for the last ones.
+        let shares = if self.plan.fixed_at.is_some() { 32 } else { 8 };
+        let chunk = (total / (shares * ctx.count())).max(1);
         loop {
             let first = counter.next() * chunk;
             if first >= total {
@@ -147,9 +158,13 @@ impl Walk<'_> {
         let units = part.weight.rows().div_ceil(rows);
         let tokens = self.plan.rows;
         let mut splits = tokens.div_ceil(most);
-        if threads > 1 && units * splits < 4 * threads {
+        // Threads are never all done at once: the more items, the shorter the last one. Weights that are converted are converted
+        // for each item anew.
+        let converted = method != Method::Float || part.weight.storage() != Storage::Float;
+        let wanted = threads * if converted { 4 } else { 32 };
+        if threads > 1 && units * splits < wanted {
             // Few units still keep all threads busy if each takes some of the tokens.
-            splits = splits.max((4 * threads).div_ceil(units).min(tokens / fewest));
+            splits = splits.max(wanted.div_ceil(units).min(tokens / fewest));
         }
         Items { method, units, splits }
     }
@@ -174,6 +189,13 @@ impl Walk<'_> {
                     let tiles = share(self.plan.rows.div_ceil(INT8_TILE), index % items.splits);
                     self.int8_item(parts, index / items.splits, tiles);
                 }
+                #[cfg(target_arch = "x86_64")]
+                Method::Fixed => {
+                    let tiles = share(self.plan.float_tiles(), index % items.splits);
+                    self.fixed_item(parts, index / items.splits, tiles);
+                }
+                #[cfg(not(target_arch = "x86_64"))]
+                Method::Fixed => unreachable!("fixed point is for AVX2"),
                 Method::Float => {
                     let tiles = share(self.plan.float_tiles(), index % items.splits);
                     self.float_item(parts, index / items.splits, tiles);

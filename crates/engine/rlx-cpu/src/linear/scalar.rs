@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use rlx_ir::DType;
 
-use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, quad, scale_min};
+use super::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL, quad, scale_min};
 use super::plan::{INT8_TILE, MAX_TILE, UNIT};
 use super::prepare::GroupMeta;
 
@@ -24,7 +24,7 @@ pub(crate) unsafe fn int8<F: Format>(
     let (panel, q, meta) = unsafe {
         (
             std::slice::from_raw_parts(panel, F::panel_bytes(groups)),
-            std::slice::from_raw_parts(q, groups * tokens * GROUP),
+            std::slice::from_raw_parts(q, groups * tokens * GROUP_QUANTS),
             std::slice::from_raw_parts(meta, groups * tokens),
         )
     };
@@ -38,7 +38,7 @@ pub(crate) unsafe fn int8<F: Format>(
             for row in 0..PANEL {
                 let weights: [[u8; 4]; 8] = std::array::from_fn(|line| quad::<F>(quants, line, row));
                 for t in 0..tokens {
-                    let x = &q[((first + g) * tokens + t) * GROUP..][..GROUP];
+                    let (high, low) = q[((first + g) * tokens + t) * GROUP_QUANTS..][..GROUP_QUANTS].split_at(GROUP);
                     let meta = &meta[(first + g) * tokens + t];
                     let per_scale = 8 / F::SCALES;
                     for s in 0..F::SCALES {
@@ -46,7 +46,9 @@ pub(crate) unsafe fn int8<F: Format>(
                         let mut dot = isum.wrapping_mul(-F::ZERO);
                         for line in s * per_scale..(s + 1) * per_scale {
                             for b in 0..4 {
-                                dot += weights[line][b] as i32 * x[4 * line + b] as i32;
+                                let at = 4 * line + b;
+                                let x = 128 * i32::from(high[at]) + i32::from(low[at]);
+                                dot = dot.wrapping_add(i32::from(weights[line][b]) * x);
                             }
                         }
                         let (scale, min) = scale_min::<F>(header, g, s, row);

@@ -10,6 +10,7 @@ use rlx_ir::Activation;
 
 pub use route::{RouterArgs, route_row};
 
+use crate::calls::Calls;
 use crate::linear::{self, Epilogue, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue};
 use crate::{Isa, RowsIn, RowsOut, SharedSlice, ThreadCtx, WorkCounter};
 
@@ -43,6 +44,19 @@ pub struct MoeArgs<'a> {
     pub activation: Activation,
     /// Which arithmetic is allowed.
     pub precision: Precision,
+}
+
+impl MoeArgs<'_> {
+    /// A product of this call.
+    fn linear<'a>(
+        &self,
+        rows: usize,
+        x: RowsIn<'a>,
+        parts: &'a [LinearPart<'a>],
+        epilogue: Epilogue<'a>,
+    ) -> LinearArgs<'a> {
+        LinearArgs { rows, batch: self.rows, x, prologue: Prologue::None, parts, epilogue, precision: self.precision }
+    }
 }
 
 /// Rows from which on scratch memory only grows with them.
@@ -102,8 +116,9 @@ fn linear_bytes(args: &MoeArgs<'_>, isa: Isa, threads: usize) -> usize {
     // Tiles round the number of rows up by less than 16.
     let rows = (1..=args.rows.min(SMALL_ROWS)).chain([args.rows, args.rows + 16]);
     let bytes = |rows: usize| {
-        let each =
-            kinds.iter().map(|(parts, gated)| linear::scratch_bytes(rows, parts, *gated, args.precision, isa, threads));
+        let each = kinds.iter().map(|(parts, gated)| {
+            linear::scratch_bytes_in(rows, args.rows, parts, *gated, args.precision, isa, threads)
+        });
         each.max().unwrap_or(0)
     };
     rows.map(bytes).max().unwrap_or(0)
@@ -155,7 +170,7 @@ pub fn moe(ctx: &ThreadCtx<'_>, isa: Isa, work: &[WorkCounter], scratch: SharedS
     let (chosen, weights) = unsafe { (chosen.all(), weights.all()) };
     let lists = RowLists::new(chosen, args.experts.len());
 
-    let mut calls = Calls { ctx, isa, work, scratch: linear_scratch, precision: args.precision, count: 0 };
+    let mut calls = Calls::new(ctx, isa, work, linear_scratch);
     for (index, expert) in args.experts.iter().enumerate() {
         let pairs = lists.of(index);
         if pairs.is_empty() {
@@ -177,14 +192,14 @@ pub fn moe(ctx: &ThreadCtx<'_>, isa: Isa, work: &[WorkCounter], scratch: SharedS
         match expert.gate {
             Some(gate) => {
                 let gate = LinearPart { weight: gate, bias: None, out: hidden };
-                calls.linear(pairs.len(), x, &[gate, up], Epilogue::Gated(args.activation));
+                calls.linear(&args.linear(pairs.len(), x, &[gate, up], Epilogue::Gated(args.activation)));
             }
-            None => calls.linear(pairs.len(), x, &[up], Epilogue::Activation(args.activation)),
+            None => calls.linear(&args.linear(pairs.len(), x, &[up], Epilogue::Activation(args.activation))),
         }
         // SAFETY: written before the barrier that ends the call; written again only after the next call's.
         let h = RowsIn { data: unsafe { hidden.data.all() }, stride: inner };
         let down = LinearPart { weight: expert.down, bias: None, out: results };
-        calls.linear(pairs.len(), h, &[down], Epilogue::None);
+        calls.linear(&args.linear(pairs.len(), h, &[down], Epilogue::None));
         for r in ctx.share(pairs.len(), 1) {
             let pair = pairs[r] as usize;
             // SAFETY: results are complete; a row is chosen once by an expert, and experts are separated by barriers.
@@ -202,30 +217,6 @@ fn cast<T>(bytes: SharedSlice<'_, u8>, len: usize) -> SharedSlice<'_, T> {
     assert!(bytes.len() >= len * size_of::<T>() && bytes.as_mut_ptr().cast::<T>().is_aligned());
     // SAFETY: in bounds and aligned by the check above; T is u32 or f32, for which all bytes are valid.
     unsafe { SharedSlice::from_raw(bytes.as_mut_ptr().cast(), len) }
-}
-
-/// Linears of this call, one after the other, each ended by a barrier.
-struct Calls<'a, 'c> {
-    ctx: &'a ThreadCtx<'c>,
-    isa: Isa,
-    work: &'a [WorkCounter],
-    scratch: SharedSlice<'a, u8>,
-    precision: Precision,
-    count: usize,
-}
-
-impl Calls<'_, '_> {
-    fn linear(&mut self, rows: usize, x: RowsIn<'_>, parts: &[LinearPart<'_>], epilogue: Epilogue<'_>) {
-        // Two counters take turns: while one is in use, the other is set back, and a barrier lies between.
-        let (now, next) = (self.count % 2, (self.count + 1) % 2);
-        let args = LinearArgs { rows, x, prologue: Prologue::None, parts, epilogue, precision: self.precision };
-        if self.ctx.index() == 0 {
-            self.work[next].reset();
-        }
-        linear::linear(self.ctx, self.isa, &self.work[now..=now], self.scratch, &args);
-        self.ctx.barrier();
-        self.count += 1;
-    }
 }
 
 /// Pairs of row and choice (`row * top_k + choice`), by expert.

@@ -29,36 +29,73 @@ simd_dispatch! {
     fn gated_run(act: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) = gated_run_v
 }
 
+/// A function of two registers. A trait and not a closure: the compiler leaves a large closure out of line, and there it lacks the
+/// instruction set of its caller, so that every operation becomes a call.
+trait Lanes {
+    fn of<V: Simd>(self, a: V, b: V) -> V;
+}
+
+/// `op` of the first register.
+#[derive(Clone, Copy)]
+struct OfFirst(UnaryOp);
+
+impl Lanes for OfFirst {
+    #[inline(always)]
+    fn of<V: Simd>(self, a: V, _: V) -> V {
+        math::unary(self.0, a)
+    }
+}
+
+impl Lanes for BinaryOp {
+    #[inline(always)]
+    fn of<V: Simd>(self, a: V, b: V) -> V {
+        math::binary(self, a, b)
+    }
+}
+
+/// The activation of the first register times the second.
+#[derive(Clone, Copy)]
+struct Gate(Activation);
+
+impl Lanes for Gate {
+    #[inline(always)]
+    fn of<V: Simd>(self, gate: V, up: V) -> V {
+        math::activate(self.0, gate) * up
+    }
+}
+
 /// `out = f(a, b)`; all slices have the length of `out`.
 #[inline(always)]
-fn zip<V: Simd>(a: &[f32], b: &[f32], out: &mut [f32], f: impl Fn(V, V) -> V) {
+fn zip<V: Simd>(a: &[f32], b: &[f32], out: &mut [f32], f: impl Lanes + Copy) {
     let n = out.len();
     let (a, b, out) = (a[..n].as_ptr(), b[..n].as_ptr(), out.as_mut_ptr());
     let mut i = 0;
     // SAFETY: all have n elements, and every access is to i..i + LANES below n, or to the last n - i.
     unsafe {
         while i + V::LANES <= n {
-            f(V::load(a.add(i)), V::load(b.add(i))).store(out.add(i));
+            f.of(V::load(a.add(i)), V::load(b.add(i))).store(out.add(i));
             i += V::LANES;
         }
         let rest = n - i;
-        f(V::load_part(a.add(i), rest), V::load_part(b.add(i), rest)).store_part(out.add(i), rest);
+        if rest > 0 {
+            f.of(V::load_part(a.add(i), rest), V::load_part(b.add(i), rest)).store_part(out.add(i), rest);
+        }
     }
 }
 
 #[inline(always)]
 fn unary_run_v<V: Simd>(op: UnaryOp, x: &[f32], out: &mut [f32]) {
-    zip::<V>(x, x, out, |x, _| math::unary(op, x));
+    zip::<V>(x, x, out, OfFirst(op));
 }
 
 #[inline(always)]
 fn binary_run_v<V: Simd>(op: BinaryOp, a: &[f32], b: &[f32], out: &mut [f32]) {
-    zip::<V>(a, b, out, |a, b| math::binary(op, a, b));
+    zip::<V>(a, b, out, op);
 }
 
 #[inline(always)]
 fn gated_run_v<V: Simd>(act: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    zip::<V>(gate, up, out, |gate, up| math::activate(act, gate) * up);
+    zip::<V>(gate, up, out, Gate(act));
 }
 
 /// Calls `run(row, columns)` for this thread's share of `[rows, width]`, cut so that one wide row is shared too.

@@ -6,6 +6,7 @@
 mod elementwise;
 mod gather;
 mod norm;
+mod products;
 mod rope;
 
 use crate::{RowsIn, RowsOut};
@@ -13,6 +14,7 @@ use crate::{RowsIn, RowsOut};
 pub use elementwise::{Operand, binary, gated, unary};
 pub use gather::{IndexError, columns, gather_rows};
 pub use norm::{layer_norm, layer_norm_groups, layer_norm_row, rms_norm, rms_norm_groups, rms_norm_row, softmax_rows};
+pub use products::{row_products, row_squares};
 pub use rope::{rope, rope_row, rope_table};
 
 impl<'a> RowsIn<'a> {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rlx_core::fetch::ModelSource;
-use rlx_runtime::{Device, Isa, Limits, SessionOptions};
+use rlx_runtime::{Device, Executable, Isa, Limits, SessionOptions};
 use serde_json::{Value, json};
 
 pub use measure::{Measurement, Test, measure};
@@ -92,7 +92,28 @@ struct Row {
     peak_rss: Option<u64>,
     model: String,
     isa: String,
+    cost: Cost,
+}
+
+/// What of a model's weights counts, in bytes as packed and in parameters.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// Bytes of all weights but tables that are looked up in.
+    weight_bytes: usize,
+    /// Bytes that are read for one token.
     bytes_per_token: usize,
+    /// Parameters that one token is multiplied with.
+    parameters_per_token: usize,
+}
+
+impl Cost {
+    fn of(executable: &dyn Executable) -> Cost {
+        Cost {
+            weight_bytes: executable.weight_bytes(),
+            bytes_per_token: executable.weight_bytes_per_token(),
+            parameters_per_token: executable.graph().parameters_per_token(),
+        }
+    }
 }
 
 pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<ExitCode> {
@@ -154,7 +175,7 @@ fn measure_all(
     let longest = tests.iter().map(Test::tokens).max().unwrap_or(1);
     let mut session = loaded.model.session(SessionOptions {
         max_seq: longest + 1,
-        kv_type: args.kv.kv_type.into(),
+        kv_type: args.kv.kv_type(),
         ..SessionOptions::default()
     })?;
     let mut rows = Vec::new();
@@ -174,7 +195,7 @@ fn measure_all(
             peak_rss: peak_rss_bytes(),
             model: loaded.model.info().name.clone(),
             isa: args.isa.to_string(),
-            bytes_per_token: loaded.model.executable().weight_bytes(),
+            cost: Cost::of(loaded.model.executable().as_ref()),
         });
     }
     Ok(rows)
@@ -188,8 +209,8 @@ fn model_args(args: &Args, threads: usize) -> (ModelArgs, QuantArgs) {
         format: args.format,
         device: args.device,
         threads: Some(threads),
-        precision: args.precision,
-        isa: args.isa,
+        precision: Some(args.precision),
+        isa: Some(args.isa),
         max_seq: None,
         max_memory_gb: None,
         packed: false,
@@ -202,7 +223,7 @@ fn model_args(args: &Args, threads: usize) -> (ModelArgs, QuantArgs) {
 /// on top.
 fn share(row: &Row, limits: &[(usize, Limits)]) -> Option<f64> {
     let limit = limits.iter().find(|(threads, _)| *threads == row.threads)?.1.dram_read_gb_s;
-    Some(row.bytes_per_token as f64 * row.measurement.median() / (limit * 1e9))
+    Some(row.cost.bytes_per_token as f64 * row.measurement.median() / (limit * 1e9))
 }
 
 fn result_json(rows: &[Row], limits: Option<&[(usize, Limits)]>) -> Value {
@@ -220,7 +241,9 @@ fn result_json(rows: &[Row], limits: Option<&[(usize, Limits)]>) -> Value {
                 "isa": row.isa,
             });
             if let (Some(limits), Test::Generate(_)) = (limits, row.measurement.test) {
-                value["bytes_per_token"] = row.bytes_per_token.into();
+                value["weight_bytes"] = row.cost.weight_bytes.into();
+                value["bytes_per_token"] = row.cost.bytes_per_token.into();
+                value["parameters_per_token"] = row.cost.parameters_per_token.into();
                 value["share_of_bandwidth"] = json!(share(row, limits));
             }
             value
@@ -301,7 +324,11 @@ mod tests {
             peak_rss: Some(5_000_000),
             model: "m".into(),
             isa: "avx2".into(),
-            bytes_per_token: 1_000_000_000,
+            cost: Cost {
+                weight_bytes: 4_000_000_000,
+                bytes_per_token: 1_000_000_000,
+                parameters_per_token: 2_000_000_000,
+            },
         }
     }
 
@@ -327,7 +354,9 @@ mod tests {
         let rows = [row(Test::Prompt(512), 2), row(Test::Generate(64), 2)];
         let value = result_json(&rows, Some(&[(1, limits), (2, limits)]));
         assert_eq!(value["tests"][1]["share_of_bandwidth"], 0.5);
+        assert_eq!(value["tests"][1]["weight_bytes"], 4_000_000_000u64);
         assert_eq!(value["tests"][1]["bytes_per_token"], 1_000_000_000);
+        assert_eq!(value["tests"][1]["parameters_per_token"], 2_000_000_000);
         assert!(value["tests"][0].get("share_of_bandwidth").is_none());
         assert_eq!(value["limits"]["dram_read_gb_s"], 20.0);
         assert!(value["limits"]["int8_gops"].is_null());

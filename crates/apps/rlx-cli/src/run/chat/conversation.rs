@@ -5,9 +5,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use rlx_core::{CausalLm, CoreError, Event, GenerateOptions, Generation};
+use rlx_core::{Assist, CausalLm, CoreError, Event, GenerateOptions, Generation};
 use rlx_runtime::{SequenceId, Session, SessionOptions, StepProfile};
 use rlx_text::{Content, Message};
+
+use crate::run::{Constraint, Draft};
 
 /// Messages so far, and a sequence that holds as much of them as was run.
 ///
@@ -19,6 +21,10 @@ pub struct Conversation {
     sequence: SequenceId,
     options: GenerateOptions,
     messages: Vec<Message>,
+    draft: Option<Draft>,
+    constraint: Option<Constraint>,
+    /// Whether the last answer is of the form that was asked for, if one was.
+    whole: Option<bool>,
 }
 
 impl Conversation {
@@ -33,7 +39,36 @@ impl Conversation {
         }
         let mut session = model.session(session)?;
         let sequence = session.add_sequence();
-        Ok(Conversation { model, session, sequence, options, messages: vec![] })
+        Ok(Conversation {
+            model,
+            session,
+            sequence,
+            options,
+            messages: vec![],
+            draft: None,
+            constraint: None,
+            whole: None,
+        })
+    }
+
+    /// Drafts the answers, or does not.
+    pub fn set_draft(&mut self, draft: Option<Draft>) {
+        self.draft = draft;
+    }
+
+    /// Gives every answer a form, or none.
+    pub fn set_constraint(&mut self, constraint: Option<Constraint>) {
+        self.constraint = constraint;
+    }
+
+    /// Whether answers are drafted.
+    pub fn has_draft(&self) -> bool {
+        self.draft.is_some()
+    }
+
+    /// Whether the last answer is of the form that was asked for, if one was.
+    pub fn is_whole(&self) -> Option<bool> {
+        self.whole
     }
 
     /// The model.
@@ -92,7 +127,15 @@ impl Conversation {
         }
         let keep = reusable(self.session.tokens(self.sequence)?, &ids);
         self.session.truncate(self.sequence, keep)?;
-        self.model.generate(&mut self.session, self.sequence, &ids[keep..], &self.options, on_event)
+        let mut form = self.constraint.as_ref().map(Constraint::start);
+        let assist = Assist {
+            processor: form.as_mut().map(|form| form.as_mut() as _),
+            drafter: self.draft.as_mut().map(|draft| (draft.drafter.as_mut() as _, draft.tokens)),
+        };
+        let (session, sequence) = (&mut self.session, self.sequence);
+        let result = self.model.generate_with(session, sequence, &ids[keep..], &self.options, assist, on_event);
+        self.whole = form.map(|mut form| form.is_whole());
+        result
     }
 
     /// Writes the messages as JSON.

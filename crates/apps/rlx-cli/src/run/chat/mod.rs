@@ -17,8 +17,8 @@ use serde_json::json;
 pub use conversation::Conversation;
 
 use super::args::{KvArgs, ReportArgs, load_options};
-use super::load;
 use super::report::{Timing, explain, profile_table};
+use super::{ConstraintArgs, DraftArgs, load_with_profile};
 use crate::args::{FetchArgs, ModelArgs, OutputArgs, QuantArgs, SamplingArgs};
 use crate::context::Context;
 use crate::interrupt::Interrupt;
@@ -37,6 +37,7 @@ const EXPLAINED_PROMPT: usize = 512;
   rlx-run chat 'What is the capital of France?'
   rlx-run chat --weights model.gguf
   rlx-run chat --system 'You answer in rhymes.' --temperature 0.7 --top-p 0.9 'Tell me about the sea.'
+  rlx-run chat --json-schema city.json 'What is the capital of France?'
   echo 'What is 2+2?' | rlx-run chat --timing")]
 struct Args {
     /// What to say; several words are joined
@@ -55,6 +56,10 @@ struct Args {
     chat_template: Option<String>,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    draft: DraftArgs,
+    #[command(flatten)]
+    constraint: ConstraintArgs,
     #[command(flatten)]
     fetch: FetchArgs,
     #[command(flatten)]
@@ -91,18 +96,24 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
         return Err(crate::UsageError("--json needs a message".to_owned()).into());
     }
     let options = load_options(&args.model, &args.quant, args.chat_template.clone());
-    let loaded = load(&args.model, &args.quant, &fetch, Some(ModelSource::default_lm()), None, &options, ctx)?;
+    let default = Some(ModelSource::default_lm());
+    let loaded = load_with_profile(&args.model, &args.quant, &fetch, default, None, &options, ctx)?;
     if args.report.explain {
-        ctx.note(&explain(loaded.model.executable().as_ref(), EXPLAINED_PROMPT)?);
+        let plan = explain(loaded.model.executable().as_ref(), EXPLAINED_PROMPT)?;
+        ctx.note(&format!("{}{plan}", loaded.profile));
     }
-    let session = loaded.session_options(args.model.max_seq, 0, args.kv.kv_type.into(), ctx);
+    let session = loaded.session_options(args.model.max_seq, 0, args.kv.kv_type, ctx);
     let generate = GenerateOptions {
         max_tokens: args.sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
         sampler: args.sampling.options(),
         stop: args.sampling.stop.clone(),
         ignore_eos: args.sampling.ignore_eos,
     };
+    let draft = args.draft.load(&args.model, &fetch, &loaded.model, session.clone(), ctx)?;
+    let constraint = args.constraint.load_noting(&loaded.model, &args.sampling, ctx)?;
     let mut conversation = Conversation::new(loaded.model, session, generate)?;
+    conversation.set_draft(draft);
+    conversation.set_constraint(constraint);
     conversation.set_system(args.system.as_deref());
     let mut talk = Talk {
         conversation,
@@ -156,20 +167,28 @@ impl Talk<'_> {
             return Err(error);
         }
         let generation = result?;
-        let timing = Timing::new(self.load_time, &generation, first_token);
+        let timing = Timing::new(self.load_time, &generation, first_token, self.conversation.has_draft());
+        let whole = self.conversation.is_whole();
         if show {
             let text = if stream { "" } else { generation.text.as_str() };
             ctx.print(&format!("{text}\n"))?;
         } else {
             let info = self.conversation.model().info();
-            ctx.print_json(&json!({
+            let mut result = json!({
                 "model": info.name,
                 "family": info.family,
                 "text": generation.text,
                 "ids": generation.ids,
                 "stop_reason": generation.reason.name(),
                 "timing": timing.json(),
-            }))?;
+            });
+            if let Some(whole) = whole {
+                result["complete"] = whole.into();
+            }
+            ctx.print_json(&result)?;
+        }
+        if whole == Some(false) {
+            ctx.note("warning: the answer is not complete: it does not have the form that was asked for");
         }
         match generation.reason {
             StopReason::MaxTokens => ctx.note("(the answer was cut: --max-tokens)"),

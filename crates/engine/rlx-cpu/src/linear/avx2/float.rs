@@ -98,8 +98,30 @@ unsafe fn step<const DTYPE: u8, const T: usize>(
                 _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH + 64 * line).cast());
             }
         }
-        for c in 0..2 {
-            let column: [__m256; 2] = std::array::from_fn(|h| match DTYPE {
+        for (c, column) in columns::<DTYPE>(panel, pair).into_iter().enumerate() {
+            let x = x.add((2 * pair + c) * T);
+            for t in 0..T {
+                let x = _mm256_set1_ps(*x.add(t));
+                for h in 0..2 {
+                    sums[h][t] = _mm256_fmadd_ps(column[h], x, sums[h][t]);
+                }
+            }
+        }
+    }
+}
+
+/// Two columns of a float panel, in halves of 8 rows.
+///
+/// # Safety
+/// `panel` is a float panel of the type with more than `pair` pairs of columns.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn columns<const DTYPE: u8>(panel: *const u8, pair: usize) -> [[__m256; 2]; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let at = panel.add(pair * 2 * PANEL * kernels::float_dtype(DTYPE).block_bytes());
+        std::array::from_fn(|c| {
+            std::array::from_fn(|h| match DTYPE {
                 kernels::F32 => _mm256_loadu_ps(at.add(64 * c + 32 * h).cast()),
                 kernels::F16 => load_f16(at.add(32 * c + 16 * h)),
                 _ => {
@@ -110,14 +132,7 @@ unsafe fn step<const DTYPE: u8, const T: usize>(
                         _mm256_and_si256(both, _mm256_set1_epi32(0xFFFF_0000u32 as i32))
                     })
                 }
-            });
-            let x = x.add((2 * pair + c) * T);
-            for t in 0..T {
-                let x = _mm256_set1_ps(*x.add(t));
-                for h in 0..2 {
-                    sums[h][t] = _mm256_fmadd_ps(column[h], x, sums[h][t]);
-                }
-            }
-        }
+            })
+        })
     }
 }

@@ -4,6 +4,11 @@ use std::arch::x86_64::*;
 
 use crate::linear::format::{CODEBOOK, Format, PANEL};
 
+/// Weights are fetched from memory into the second-level cache this far ahead of the arithmetic,
+const FAR: usize = 4096;
+/// and this far ahead into the first: few of its misses can wait for memory at a time.
+const NEAR: usize = 512;
+
 /// Rows of half a line.
 pub(super) const HALF: usize = 8;
 
@@ -148,5 +153,34 @@ pub(super) unsafe fn group_scales<F: Format>(
         }
         let min = _mm_loadl_epi64(own.add(PANEL * (F::SCALES + s)).cast());
         (scale, _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(min))))
+    }
+}
+
+/// The integer scales `s` of group `group` of the rows of a half, each in both 16-bit parts of its lane; any, where the type has none.
+///
+/// # Safety
+/// As [`group_scales`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn integer_scales<F: Format>(header: *const u8, half: usize, group: usize, s: usize) -> __m256i {
+    if !F::SUBSCALES {
+        return _mm256_setzero_si256();
+    }
+    // SAFETY: the group's scales lie in the header.
+    let bytes = unsafe {
+        let own = header.add(F::SUPER_BYTES + group * F::GROUP_SCALE_BYTES);
+        _mm_loadl_epi64(own.add(PANEL * s + HALF * half).cast())
+    };
+    let bytes = if F::NIBBLE_SCALES { _mm_and_si128(bytes, _mm_set1_epi8(15)) } else { bytes };
+    _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(bytes, bytes))
+}
+
+/// Fetches what comes after the line at `p`; the addresses may lie beyond the end.
+#[inline(always)]
+pub(super) fn prefetch(p: *const u8) {
+    // SAFETY: prefetching never faults.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(FAR).cast());
+        _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(NEAR).cast());
     }
 }

@@ -1,9 +1,9 @@
-//! int8 activations against packed quants, with `vpdpbusd`.
+//! Activations in two int8 parts against packed quants, with `vpdpbusd`.
 
 use std::arch::x86_64::*;
 
 use super::unpack::{group_scales, lines, super_scales};
-use crate::linear::format::{BLOCK_GROUPS, Format, GROUP};
+use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
 
@@ -55,18 +55,22 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
                     };
                     // Tokens side by side, so that as many products are in flight as the latency asks for. Starting at
                     // `-zero * isum` takes the zero point off.
-                    let mut dots: [__m512i; T] =
+                    let mut lows: [__m512i; T] =
                         std::array::from_fn(|t| _mm512_set1_epi32(isum(t).wrapping_mul(-F::ZERO)));
+                    let mut highs = [_mm512_setzero_si512(); T];
                     for j in s * per_scale..(s + 1) * per_scale {
-                        for (t, dot) in dots.iter_mut().enumerate() {
-                            let x = q.add(t * GROUP + 4 * j).cast::<i32>().read_unaligned();
-                            *dot = _mm512_dpbusd_epi32(*dot, weights[j], _mm512_set1_epi32(x));
+                        for (t, (high, low)) in highs.iter_mut().zip(&mut lows).enumerate() {
+                            let x = q.add(t * GROUP_QUANTS + 4 * j);
+                            let quad = |part: usize| x.add(part * GROUP).cast::<i32>().read_unaligned();
+                            *high = _mm512_dpbusd_epi32(*high, weights[j], _mm512_set1_epi32(quad(0)));
+                            *low = _mm512_dpbusd_epi32(*low, weights[j], _mm512_set1_epi32(quad(1)));
                         }
                     }
                     for t in 0..T {
                         let meta = &*meta.add(t);
                         let factor = _mm512_mul_ps(scale, _mm512_set1_ps(meta.scale));
-                        sums[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t]), factor, sums[t]);
+                        let dot = _mm512_add_epi32(_mm512_slli_epi32::<7>(highs[t]), lows[t]);
+                        sums[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), factor, sums[t]);
                         if F::MIN_SIGN != 0 {
                             let sum = if F::SCALES == 1 { meta.sum } else { meta.scale * isum(t) as f32 };
                             sums[t] = add_min::<F>(sums[t], min, sum);
@@ -74,7 +78,7 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
                     }
                 }
                 quants = quants.add(F::QUANT_BYTES);
-                q = q.add(T * GROUP);
+                q = q.add(T * GROUP_QUANTS);
                 meta = meta.add(T);
             }
             header = quants;

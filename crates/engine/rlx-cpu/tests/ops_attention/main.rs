@@ -1,8 +1,11 @@
 //! Attention of every instruction set, thread count, KV type and shape against a plain f64 implementation with the whole
 //! score matrix.
 
+mod cross;
+
 use rlx_cpu::attention::{
-    AttentionArgs, HeadNorm, KvDType, KvLayerView, KvLayout, SeqSpan, attention, attention_scratch_bytes,
+    AttentionArgs, DistanceBias, HeadNorm, KvDType, KvLayerView, KvLayout, ScoreBias, SeqSpan, attention,
+    attention_scratch_bytes,
 };
 use rlx_cpu::math::RopeStyle;
 use rlx_cpu::rows::{rms_norm_row, rope_row};
@@ -252,8 +255,7 @@ impl Fixture {
             let mut out = vec![f32::NAN; rows * stride];
             let args = AttentionArgs {
                 q: RowsIn { data: &q, stride: q_width },
-                k: RowsIn { data: &k, stride: k_width },
-                v: RowsIn { data: &v, stride: v_width },
+                kv: Some([RowsIn { data: &k, stride: k_width }, RowsIn { data: &v, stride: v_width }]),
                 out: RowsOut { data: SharedSlice::new(&mut out), stride },
                 heads: case.heads,
                 kv_heads: case.kv_heads,
@@ -266,6 +268,7 @@ impl Fixture {
                 q_norm: case.norm.then_some(HeadNorm { weight: &self.q_weight, eps: 1e-6 }),
                 k_norm: case.norm.then_some(HeadNorm { weight: &self.k_weight, eps: 1e-6 }),
                 rope: case.rope.map(|style| (style, &table[..], self.pairs)),
+                bias: ScoreBias::default(),
                 spans: &spans,
                 cache: view.as_ref(),
             };
@@ -471,5 +474,127 @@ fn large_scores_neither_overflow_nor_vanish() {
         // Scores of thousands lose digits to rounding before the exponential.
         let error = nmse(&fixture.run(isa, 2), &want);
         assert!(error < 1e-5, "{isa}: {error:e}");
+    }
+}
+
+/// What is added to the scores of [`biased_attention_adds_to_scores`].
+#[derive(Clone, Copy, Debug)]
+struct BiasCase {
+    /// Distances to the left and right that are told apart.
+    distances: Option<(usize, usize)>,
+    /// Columns and query biases for each head.
+    by_head: bool,
+    /// Whether some keys are hidden and others weighed.
+    keys: bool,
+    causal: bool,
+}
+
+#[test]
+fn biased_attention_adds_to_scores() {
+    let (heads, levels) = (3, levels());
+    let bias = |distances, by_head, keys, causal| BiasCase { distances, by_head, keys, causal };
+    let cases = [
+        bias(Some((64, 8)), false, false, false),
+        bias(Some((3, 2)), false, true, false),
+        bias(Some((0, 0)), false, false, false),
+        bias(Some((5, 0)), false, false, true),
+        bias(Some((199, 199)), true, false, false),
+        bias(Some((20, 20)), true, true, false),
+        bias(None, false, true, false),
+    ];
+    for (case, head_dim) in cases.iter().flat_map(|case| [10, 64].map(|head_dim| (case, head_dim))) {
+        for lens in [&[1][..], &[23, 0, 5], &[200, 64, 17]] {
+            let (width, total) = (heads * head_dim, lens.iter().sum::<usize>());
+            let (q, k, v) = (noise(total * width, 1), noise(total * width, 2), noise(total * width, 3));
+            let q: Vec<f32> = q.iter().map(|x| 3.0 * x).collect();
+            let (content, position) = (noise(width, 4), noise(width, 5));
+            // Every seventh key is hidden, but never a whole sequence.
+            let keys: Vec<f32> = noise(total, 6)
+                .iter()
+                .enumerate()
+                .map(|(i, &x)| if i % 7 == 6 { f32::NEG_INFINITY } else { 2.0 * x })
+                .collect();
+            let scale = 1.0 / (head_dim as f32).sqrt();
+            let rows = case.distances.map_or(1, |(left, right)| left + right + 1);
+            let stride = if case.by_head { width } else { head_dim };
+            let table = noise(rows * stride, 7);
+            let distance = case.distances.map(|(left, _)| DistanceBias {
+                table: RowsIn { data: &table, stride },
+                rows,
+                zero: left,
+                by_head: case.by_head,
+                content: case.by_head.then_some(&content[..]),
+                position: case.by_head.then_some(&position[..]),
+            });
+            let mut spans = Vec::new();
+            for &len in lens {
+                let start = spans.last().map_or(0, |span: &SeqSpan<'_>| span.start + span.len);
+                spans.push(SeqSpan { start, len, past: 0, blocks: &[] });
+            }
+
+            let score = |head: usize, i: usize, j: usize, start: usize| {
+                let mut sum = 0.0;
+                for d in 0..head_dim {
+                    let at = head * head_dim + d;
+                    let query = f64::from(q[(start + i) * width + at]);
+                    let (u, w) = if case.by_head { (content[at], position[at]) } else { (0.0, 0.0) };
+                    sum += (query + f64::from(u)) * f64::from(k[(start + j) * width + at]);
+                    if let Some((left, right)) = case.distances {
+                        let clamped = (j as i64 - i as i64).clamp(-(left as i64), right as i64) + left as i64;
+                        let column = if case.by_head { at } else { d };
+                        sum += (query + f64::from(w)) * f64::from(table[clamped as usize * stride + column]);
+                    }
+                }
+                sum * f64::from(scale) + if case.keys { f64::from(keys[start + j]) } else { 0.0 }
+            };
+            let mut want = vec![0.0; total * width];
+            for span in &spans {
+                for (head, i) in (0..heads).flat_map(|head| (0..span.len).map(move |i| (head, i))) {
+                    let seen = if case.causal { i + 1 } else { span.len };
+                    let scores: Vec<f64> = (0..seen).map(|j| score(head, i, j, span.start)).collect();
+                    let max = scores.iter().copied().fold(f64::MIN, f64::max);
+                    let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+                    for (j, s) in scores.iter().enumerate() {
+                        for d in head * head_dim..(head + 1) * head_dim {
+                            let value = f64::from(v[(span.start + j) * width + d]);
+                            want[(span.start + i) * width + d] += (s - max).exp() / sum * value;
+                        }
+                    }
+                }
+            }
+
+            for (threads, &isa) in (1..=3).flat_map(|threads| levels.iter().map(move |isa| (threads, isa))) {
+                let pool = ThreadPool::new(threads);
+                let mut data = vec![0.0; total * width];
+                let args = AttentionArgs {
+                    q: RowsIn { data: &q, stride: width },
+                    kv: Some([RowsIn { data: &k, stride: width }, RowsIn { data: &v, stride: width }]),
+                    out: RowsOut { data: SharedSlice::new(&mut data), stride: width },
+                    heads,
+                    kv_heads: heads,
+                    head_dim,
+                    v_dim: head_dim,
+                    scale,
+                    causal: case.causal,
+                    window: None,
+                    softcap: None,
+                    q_norm: None,
+                    k_norm: None,
+                    rope: None,
+                    bias: ScoreBias { distance, key: case.keys.then_some(&keys[..]) },
+                    spans: &spans,
+                    cache: None,
+                };
+                let mut scratch = vec![0u8; attention_scratch_bytes(&args, isa, threads)];
+                let scratch = SharedSlice::new(&mut scratch);
+                let work = [WorkCounter::default()];
+                pool.run(&|ctx| attention(ctx, isa, &work, scratch, &args));
+                for (i, (&got, &want)) in data.iter().zip(&want).enumerate() {
+                    // Scores reach 60; half an ulp of that in the exponent is 2e-6, over values below 1.
+                    let error = (f64::from(got) - want).abs();
+                    assert!(error <= 2e-5, "{isa} {threads} {case:?} {head_dim} {lens:?} [{i}]: {got} not {want}");
+                }
+            }
+        }
     }
 }

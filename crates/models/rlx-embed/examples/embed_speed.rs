@@ -1,0 +1,56 @@
+//! Texts per second of a model: texts of 128 tokens by one and by 32, and mixed lengths of 5 to 256 tokens.
+//!
+//! `cargo run --release -p rlx-embed --example embed_speed -- DIR [THREADS] [--profile]`
+
+use std::time::Instant;
+
+use rlx_embed::{Prompt, RlxEmbed};
+
+const ROUNDS: usize = 7;
+
+/// A text of `tokens` tokens with `[CLS]` and `[SEP]`, of words that are tokens of every English vocabulary.
+fn text(tokens: usize, seed: usize) -> String {
+    const WORDS: [&str; 8] = ["the", "river", "house", "was", "old", "and", "water", "people"];
+    (0..tokens - 2).map(|i| WORDS[(i * 5 + seed) % WORDS.len()]).collect::<Vec<_>>().join(" ")
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let dir = args.first().ok_or("give the model's directory")?;
+    let threads = args.get(1).and_then(|n| n.parse().ok()).unwrap_or(2);
+    let model = RlxEmbed::builder().path(dir).threads(threads).build()?;
+    println!("{}", model.describe());
+    let cases = [
+        ("128 tokens, batch 1", vec![text(128, 0)]),
+        ("128 tokens, batch 32", (0..32).map(|i| text(128, i)).collect()),
+        // Every length from 5 to 256 about equally often, in no order.
+        ("5..256 tokens, batch 32", (0..32).map(|i| text(5 + (i * 97) % 252, i)).collect()),
+    ];
+    for (name, texts) in cases {
+        let mut out = Vec::new();
+        let mut run = || -> Result<(f64, usize), rlx_embed::EmbedError> {
+            out.clear();
+            let start = Instant::now();
+            let stats = model.embed_into(&texts, Prompt::None, &mut out)?;
+            Ok((start.elapsed().as_secs_f64(), stats.tokens))
+        };
+        run()?;
+        model.set_profiling(args.iter().any(|arg| arg == "--profile"));
+        let mut times = Vec::new();
+        let mut tokens = 0;
+        for _ in 0..ROUNDS {
+            let (seconds, count) = run()?;
+            times.push(seconds);
+            tokens = count;
+        }
+        times.sort_by(f64::total_cmp);
+        let median = times[ROUNDS / 2];
+        println!("{name}: {:.1} texts/s, {:.0} tokens/s", texts.len() as f64 / median, tokens as f64 / median);
+        let total: f64 = model.profile().iter().map(|step| step.seconds).sum();
+        for step in model.profile().iter().filter(|step| step.seconds > 0.01 * total) {
+            println!("  {:5.1} %  {} {} {}", 100.0 * step.seconds / total, step.op, step.label, step.detail);
+        }
+        model.set_profiling(false);
+    }
+    Ok(())
+}
