@@ -2,20 +2,21 @@
 
 use rlx_cli::synth::{FileType, SHAPES, Shape, write};
 use rlx_core::{CausalLm, LoadOptions};
-use rlx_runtime::{Entry, Logits, SessionOptions};
+use rlx_runtime::{CompileOptions, Entry, Logits, Precision, SessionOptions};
 use rlx_weights::{Checkpoint, OpenOptions};
 
 /// Longer than the windows of small shapes.
 const PROMPT: [u32; 9] = [5, 300, 699, 42, 7, 7, 256, 123, 600];
 
-fn load(shape: &Shape, kind: FileType) -> CausalLm {
+fn load(shape: &Shape, kind: FileType, precision: Precision) -> CausalLm {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.gguf");
     write(shape, kind, 1, &path).unwrap();
     let checkpoint = Checkpoint::open(&path, &OpenOptions::default()).unwrap();
     let registry = rlx_models::registry();
     let family = registry.families().find(&checkpoint).unwrap();
-    CausalLm::load(&checkpoint, family, &LoadOptions::default()).unwrap()
+    let compile = CompileOptions { precision, ..CompileOptions::default() };
+    CausalLm::load(&checkpoint, family, &LoadOptions { compile, ..LoadOptions::default() }).unwrap()
 }
 
 /// Logits of a prompt, and of one token more.
@@ -32,7 +33,7 @@ fn logits(model: &CausalLm) -> [Vec<f32>; 2] {
 fn every_shape_runs() {
     for published in SHAPES {
         let shape = published.tiny();
-        let model = load(&shape, FileType::Q4_K_M);
+        let model = load(&shape, FileType::Q4_K_M, Precision::Auto);
         for logits in logits(&model) {
             assert_eq!(logits.len(), shape.vocab_size, "{}", shape.name);
             let mean = logits.iter().sum::<f32>() / logits.len() as f32;
@@ -48,7 +49,7 @@ fn every_shape_runs() {
 #[test]
 fn single_tokens_continue_prompts() {
     for name in ["qwen3-30b-a3b", "gemma4-e2b", "gemma4-26b-a4b"] {
-        let model = load(&Shape::named(name).unwrap().tiny(), FileType::F32);
+        let model = load(&Shape::named(name).unwrap().tiny(), FileType::F32, Precision::F32);
         let [_, stepped] = logits(&model);
         let mut session = model.session(SessionOptions { max_seq: 32, ..SessionOptions::default() }).unwrap();
         let sequence = session.add_sequence();
@@ -65,7 +66,7 @@ fn single_tokens_continue_prompts() {
 fn bytes_of_a_token_are_those_it_reads() {
     for name in ["llama-3.2-1b", "qwen3-30b-a3b", "gemma4-e2b", "gemma4-26b-a4b"] {
         let shape = Shape::named(name).unwrap().tiny();
-        let model = load(&shape, FileType::F32);
+        let model = load(&shape, FileType::F32, Precision::F32);
         let executable = model.executable();
         let all = executable.weight_bytes();
         let idle = shape.moe.map_or(0, |moe| {

@@ -118,8 +118,11 @@ fn check(case: Case, dtype: DType, precision: Precision, isa: Isa, threads: usiz
     }
     let limit = match (dtype, precision) {
         (DType::F32, _) | (_, Precision::F32) => 1e-10,
-        // bf16 tiles, twice.
-        _ => 2e-5,
+        // Roundings to bf16 have an energy of 2^-16 / 6 for even mantissas: 5e-6 for a product of two rounded numbers. Gate (1.35
+        // times through SiLU, at these sizes), up and down are three products: 1.7e-5. The rest is luck of small cases.
+        _ if isa == Isa::Amx => 4e-5,
+        // Activations of 15 bits.
+        _ => 1e-7,
     };
     let nmse = error / power;
     assert!(nmse <= limit, "{case:?} {dtype} {precision:?} {isa} {threads} threads: NMSE {nmse:e}");

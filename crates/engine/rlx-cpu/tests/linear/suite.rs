@@ -267,8 +267,8 @@ fn slope(activation: Activation, x: f64) -> f64 {
 }
 
 /// Error energy allowed. f32: rounding of sums of a few hundred terms. Else bf16 tiles are the coarsest: both operands are
-/// rounded to within 2^-9 of themselves, evenly, which has an energy of 2 * (2^-8)^2 / 12 = 2.5e-6; the rest is luck of small
-/// cases. Activations of 15 bits and weights of 12 are finer.
+/// rounded to within 2^-8 of their power of two, evenly, which has an energy of 2 * 2^-16 / 3 / 2 = 5e-6 (the 2: mantissas are
+/// even in 1..2); the rest is luck of small cases. Activations of 15 bits and weights of 12 are finer.
 fn tolerance(precision: Precision, dtypes: &[DType]) -> f64 {
     let exact = |dtype: &DType| matches!(dtype, DType::F32 | DType::F64);
     if precision == Precision::F32 || (precision == Precision::Auto && dtypes.iter().all(exact)) { 1e-10 } else { 1e-5 }
