@@ -1,9 +1,9 @@
 //! Speed of the linear kernels: `cargo bench -p rlx-cpu --bench linear -- [decode] [prefill] [pack] [TYPE...] [--threads N] [--isa I]
-//! [--precision f32|bf16] [--tokens 64,512] [--cpu-time]`; the last counts processor time, for busy machines.
+//! [--precision f32|bf16] [--tokens 64,512] [--shape 3072x1024] [--cpu-time]`; the last counts processor time, for busy machines.
 //!
 //! - decode: one token against rotating matrices of together more than the caches hold, in GB/s of packed weights, next to the
 //!   rate of plain reads;
-//! - prefill: 512 (and fewer) tokens times 3072 x 1024, in GF/s;
+//! - prefill: tokens times a matrix, in GF/s;
 //! - pack: GB/s of file bytes.
 
 use rlx_cpu::{
@@ -125,6 +125,9 @@ fn main() {
     };
     let tokens: Vec<usize> = option("--tokens")
         .map_or(vec![512], |list| list.split(',').map(|n| n.parse().expect("a number of tokens")).collect());
+    let shape = option("--shape").unwrap_or("3072x1024".into());
+    let (rows, cols) = shape.split_once('x').expect("ROWSxCOLUMNS");
+    let shape = (rows.parse().expect("a number of rows"), cols.parse().expect("a number of columns"));
     let cpu_time = args.iter().any(|arg| arg == "--cpu-time");
     let setup = Setup { pool: ThreadPool::new(threads), isa, precision, cpu_time };
     let named: Vec<DType> = args.iter().filter_map(|arg| DType::from_name(arg)).collect();
@@ -156,7 +159,7 @@ fn main() {
             }
         }
         if wanted("prefill") {
-            let (rows, cols) = (3072, 1024);
+            let (rows, cols) = shape;
             let weights = [setup.pack(dtype, rows, cols, &source(dtype, rows, cols))];
             for &tokens in &tokens {
                 let seconds = setup.time(&weights, tokens, (4096 / tokens).clamp(8, 50));

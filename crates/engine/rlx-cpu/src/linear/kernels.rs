@@ -63,11 +63,6 @@ pub(crate) fn float_tiles(isa: Isa) -> &'static [usize] {
 /// The size of tiles for `rows` tokens, one of [`float_tiles`].
 pub(crate) fn float_tile(isa: Isa, rows: usize) -> usize {
     let sizes = float_tiles(isa);
-    if matches!(isa, Isa::Avx512 | Isa::Amx) {
-        // As many tiles as the largest size needs, all of the smallest size that does.
-        let tiles = rows.div_ceil(sizes[sizes.len() - 1]).max(1);
-        return *sizes.iter().find(|&&size| size * tiles >= rows).expect("the largest size does");
-    }
     // A tile costs its tokens, and an eighth of one for reading the weights. One or two tokens have other kernels than more.
     let cost = |size: usize| rows.div_ceil(size) * (8 * size + 1);
     let fitting = sizes.iter().filter(|&&size| size >= rows.min(3));

@@ -18,6 +18,7 @@
 
 mod finish;
 mod format;
+mod interleave;
 mod items;
 mod kernels;
 mod pack;

@@ -3,6 +3,7 @@
 use rlx_ir::DType;
 
 use super::format::{BLOCK_GROUPS, GROUP, GROUP_QUANTS, PANEL};
+use super::interleave::BUFFER_ROWS;
 use super::kernels;
 use super::pack::Storage;
 use super::prepare::{FixedMeta, GroupMeta};
@@ -336,9 +337,13 @@ impl Plan {
         (self.int8_rows() * self.groups() * GROUP_QUANTS).next_multiple_of(64)
     }
 
-    /// Bytes of one f32 row.
+    /// Rows of f32 that a thread has room for: enough for a tile where activations are prepared by tiles.
+    pub(crate) fn buffer_rows(&self) -> usize {
+        if self.is_float() && self.rows > 2 { BUFFER_ROWS } else { 1 }
+    }
+
     fn row_bytes(&self) -> usize {
-        (self.even_cols() * size_of::<f32>()).next_multiple_of(64)
+        (self.buffer_rows() * self.even_cols() * size_of::<f32>()).next_multiple_of(64)
     }
 
     fn total_bytes(&self) -> usize {

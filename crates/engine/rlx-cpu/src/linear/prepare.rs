@@ -1,6 +1,7 @@
 //! Activations in the forms that the kernels read, after the norm.
 
 use super::format::{GROUP, GROUP_QUANTS};
+use super::interleave::write_float_tile;
 use super::plan::{FIXED_BLOCK, FIXED_MAX_ACTIVATION, INT8_TILE, Plan, TILE_COLS, TILE_ROWS, int8_tile_rows};
 use super::{LinearArgs, Prologue};
 use crate::{Isa, SharedSlice, ThreadCtx};
@@ -112,7 +113,7 @@ impl Activations {
 /// Prepares the activations of a call: this thread's share of the rows and a barrier, or all of them for itself.
 ///
 /// # Safety
-/// `acts` and `row` (room for one row of f32) come from `plan`; the machine has `isa`.
+/// `acts` and `row` (room for [`Plan::buffer_rows`] rows of f32) come from `plan`; the machine has `isa`.
 pub(crate) unsafe fn prepare(
     ctx: &ThreadCtx<'_>,
     isa: Isa,
@@ -124,13 +125,25 @@ pub(crate) unsafe fn prepare(
     let tokens = if plan.redundant {
         0..plan.rows
     } else if plan.rows < 64 * ctx.count() {
-        ctx.share(plan.rows, 1)
+        ctx.share(plan.rows, if plan.buffer_rows() > 1 { plan.float_tile } else { 1 })
     } else {
         // Whole tiles where there are enough, so that threads do not write to the same cache lines.
         ctx.share(plan.rows, if plan.is_float() { plan.float_tile } else { TILE_ROWS })
     };
-    // SAFETY: the row buffer has room for a padded row and belongs to this thread.
-    let row = unsafe { std::slice::from_raw_parts_mut(row, plan.even_cols()) };
+    // SAFETY: the buffer has room for so many padded rows and belongs to this thread.
+    let row = unsafe { std::slice::from_raw_parts_mut(row, plan.buffer_rows() * plan.even_cols()) };
+    if plan.buffer_rows() > 1 {
+        for first in tokens.step_by(plan.float_tile) {
+            let tile = acts.float_tile(first / plan.float_tile).cast_mut();
+            // SAFETY: shares are whole tiles, so this one is this thread's; it has `even_cols` columns.
+            let out = unsafe { std::slice::from_raw_parts_mut(tile, plan.float_tile * plan.even_cols()) };
+            write_float_tile(isa, plan, args, first, row, out);
+        }
+        if !plan.redundant {
+            ctx.barrier();
+        }
+        return;
+    }
     // SAFETY: the caller's promises; tokens are this thread's own.
     unsafe {
         match isa {
@@ -182,31 +195,10 @@ unsafe fn rows_any(
     row: &mut [f32],
     tokens: std::ops::Range<usize>,
 ) {
-    let mut tokens = tokens;
-    if plan.is_float() && matches!(args.prologue, Prologue::None) && tokens.start.is_multiple_of(plan.float_tile) {
-        while tokens.len() >= plan.float_tile {
-            // SAFETY: the tile is this thread's.
-            unsafe {
-                write_float_tile(plan, args, tokens.start, acts.float_tile(tokens.start / plan.float_tile).cast_mut())
-            };
-            tokens.start += plan.float_tile;
-        }
-    }
     for t in tokens {
-        let x = match args.prologue {
-            Prologue::None => args.x.row(t, plan.cols),
-            Prologue::RmsNorm { weight, eps } => {
-                rms_norm(args.x.row(t, plan.cols), weight, eps, &mut row[..plan.cols]);
-                &row[..plan.cols]
-            }
-            Prologue::LayerNorm { weight, bias, eps } => {
-                layer_norm(args.x.row(t, plan.cols), weight, bias, eps, &mut row[..plan.cols]);
-                &row[..plan.cols]
-            }
-            Prologue::Window(slides) => {
-                slides.gather(args.x, t, &mut row[..plan.cols]);
-                &row[..plan.cols]
-            }
+        let x = match prepared_row(args, t, &mut row[..plan.cols]) {
+            Some(x) => x,
+            None => &row[..plan.cols],
         };
         // SAFETY: row `t` of each form lies inside the plan's layout and is this thread's.
         unsafe {
@@ -238,42 +230,16 @@ unsafe fn rows_any(
     }
 }
 
-/// A whole f32 tile at once, of the rows from `first` on: what is written lies together.
-///
-/// # Safety
-/// `out` has room for the tile.
+/// Row `t` of the activations: as it is, or (`None`) in `out` after the prologue.
 #[inline(always)]
-unsafe fn write_float_tile(plan: &Plan, args: &LinearArgs<'_>, first: usize, out: *mut f32) {
-    // SAFETY: passed on.
-    unsafe {
-        match plan.float_tile {
-            1 => interleave::<1>(plan, args, first, out),
-            2 => interleave::<2>(plan, args, first, out),
-            3 => interleave::<3>(plan, args, first, out),
-            4 => interleave::<4>(plan, args, first, out),
-            5 => interleave::<5>(plan, args, first, out),
-            6 => interleave::<6>(plan, args, first, out),
-            8 => interleave::<8>(plan, args, first, out),
-            10 => interleave::<10>(plan, args, first, out),
-            12 => interleave::<12>(plan, args, first, out),
-            14 => interleave::<14>(plan, args, first, out),
-            other => unreachable!("no f32 tile of {other} tokens"),
-        }
+pub(super) fn prepared_row<'a>(args: &LinearArgs<'a>, t: usize, out: &mut [f32]) -> Option<&'a [f32]> {
+    match args.prologue {
+        Prologue::None => return Some(args.x.row(t, out.len())),
+        Prologue::RmsNorm { weight, eps } => rms_norm(args.x.row(t, out.len()), weight, eps, out),
+        Prologue::LayerNorm { weight, bias, eps } => layer_norm(args.x.row(t, out.len()), weight, bias, eps, out),
+        Prologue::Window(slides) => slides.gather(args.x, t, out),
     }
-}
-
-/// # Safety
-/// As [`write_float_tile`], of `T` tokens.
-#[inline(always)]
-unsafe fn interleave<const T: usize>(plan: &Plan, args: &LinearArgs<'_>, first: usize, out: *mut f32) {
-    let rows: [&[f32]; T] = std::array::from_fn(|t| args.x.row(first + t, plan.cols));
-    // SAFETY: a tile has `even_cols` columns of T values.
-    let out = unsafe { std::slice::from_raw_parts_mut(out.cast::<[f32; T]>(), plan.even_cols()) };
-    let (columns, odd) = out.split_at_mut(plan.cols);
-    for (k, column) in columns.iter_mut().enumerate() {
-        *column = std::array::from_fn(|t| rows[t][k]);
-    }
-    odd.fill([0.0; T]);
+    None
 }
 
 /// Partial sums kept side by side, so that sums of rows vectorise.

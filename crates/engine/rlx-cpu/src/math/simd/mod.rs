@@ -97,9 +97,10 @@ pub(crate) trait Simd:
     /// # Safety
     /// `p` is valid for writes of 4 elements.
     unsafe fn store_sums(v: [Self; 4], p: *mut f32);
-    /// Transposes `LANES` rows of `LANES` elements: `src` rows `src_stride` apart to `dst` rows `dst_stride` apart.
+    /// Transposes `LANES` rows of `LANES` elements: `src` rows `src_stride` apart to `dst` rows `dst_stride` apart, which are written in
+    /// ascending order.
     /// # Safety
-    /// Both are valid for `LANES` rows of `LANES` elements at their strides, and do not overlap.
+    /// Both are valid for `LANES` rows of `LANES` elements at their strides, and one does not overlap the other.
     unsafe fn transpose(src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize);
     /// Asks for the cache line at `p`, which may be any address.
     #[inline(always)]

@@ -128,8 +128,8 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn transpose(src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize) {
-        for row in 0..4 {
-            for col in 0..4 {
+        for col in 0..4 {
+            for row in 0..4 {
                 // SAFETY: the caller's promise for 4 rows of 4.
                 unsafe { *dst.add(col * dst_stride + row) = *src.add(row * src_stride + col) }
             }
