@@ -82,7 +82,7 @@ impl Walk<'_> {
         if tiles.len() * width <= MAX_TILE {
             for (p, part) in parts.iter().enumerate() {
                 let dtype = part.weight.dtype();
-                let kernel = kernels::fixed(dtype, width);
+                let kernel = kernels::fixed(self.isa, dtype, width);
                 for (i, panel) in panels(part, unit).enumerate() {
                     let packed = part.weight.unit(panel);
                     let out = self.tiles[p].0[i * PANEL..].as_mut_ptr();
@@ -96,7 +96,7 @@ impl Walk<'_> {
                                 let (x, meta) = self.acts.fixed_tile(tile);
                                 let (x, meta) = (x.add(first / 2 * width), meta.add(first / FIXED_BLOCK * width));
                                 let out = out.add(place * width * UNIT);
-                                kernel(weights, scales, cols.div_ceil(2), x, meta, out, first > 0);
+                                kernel([weights; 2], [scales; 2], cols.div_ceil(2), x, meta, out, first > 0);
                             }
                         }
                     }
@@ -105,25 +105,26 @@ impl Walk<'_> {
             // SAFETY: passed on.
             return unsafe { self.finish(parts, tokens(&tiles), unit * UNIT) };
         }
-        let mut sources = [[(std::ptr::null(), std::ptr::null()); 2]; 2];
+        let mut weights = [[std::ptr::null(); 2]; 2];
+        let mut scales = [[std::ptr::null(); 2]; 2];
         for (p, part) in parts.iter().enumerate() {
             for (i, panel) in panels(part, unit).enumerate() {
                 // SAFETY: passed on.
-                sources[p][i] = unsafe {
+                let source = unsafe {
                     self.fixed_panel(part.weight, part.weight.unit(panel).as_ptr(), self.plan.cols, 2 * p + i)
                 };
+                // A panel alone is the second one too.
+                weights[p][i..].fill(source.0);
+                scales[p][i..].fill(source.1);
             }
         }
         for tile in tiles {
             let (x, meta) = self.acts.fixed_tile(tile);
             for (p, part) in parts.iter().enumerate() {
-                let kernel = kernels::fixed(part.weight.dtype(), width);
-                for (i, _) in panels(part, unit).enumerate() {
-                    let (weights, scales) = sources[p][i];
-                    let out = self.tiles[p].0[i * PANEL..].as_mut_ptr();
-                    // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
-                    unsafe { kernel(weights, scales, self.plan.cols.div_ceil(2), x, meta, out, false) };
-                }
+                let kernel = kernels::fixed(self.isa, part.weight.dtype(), width);
+                let out = self.tiles[p].0.as_mut_ptr();
+                // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
+                unsafe { kernel(weights[p], scales[p], self.plan.cols.div_ceil(2), x, meta, out, false) };
             }
             // SAFETY: passed on.
             unsafe { self.finish(parts, tokens(&(tile..tile + 1)), unit * UNIT) };

@@ -16,9 +16,10 @@ use super::{avx2, avx512};
 pub(crate) type Int8Kernel = unsafe fn(*const u8, usize, *const i8, *const GroupMeta, usize, *mut f32);
 /// f32 tile times two float panels; see [`scalar::float`].
 pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, *const f32, usize, *mut f32);
-/// Fixed-point tile times a panel; see [`avx2::fixed`].
+/// Fixed-point tile times two panels; see [`avx2::fixed`].
 #[cfg(target_arch = "x86_64")]
-pub(crate) type FixedKernel = unsafe fn(*const i16, *const f32, usize, *const i32, *const FixedMeta, *mut f32, bool);
+pub(crate) type FixedKernel =
+    unsafe fn([*const i16; 2], [*const f32; 2], usize, *const i32, *const FixedMeta, *mut f32, bool);
 /// Panel to f32 columns; see [`scalar::dequantise`].
 pub(crate) type DequantiseKernel = unsafe fn(*const u8, usize, *mut f32);
 /// The types of float panels as const parameters.
@@ -95,18 +96,24 @@ pub(crate) fn float(isa: Isa, dtype: DType, tokens: usize) -> FloatKernel {
     }
 }
 
-/// The fixed-point kernel for weights of `dtype` and tiles of `tokens` tokens, a size of [`float_tiles`] for AVX2.
+/// The fixed-point kernel for weights of `dtype` and tiles of `tokens` tokens, a size of [`float_tiles`].
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn fixed(dtype: DType, tokens: usize) -> FixedKernel {
+pub(crate) fn fixed(isa: Isa, dtype: DType, tokens: usize) -> FixedKernel {
     let (run, mins) = with_format!(dtype, F => const { avx2::fixed_run::<F>() }, else (FIXED_BLOCK, 0));
     macro_rules! by_tile {
         ($run:tt, $mins:literal) => {
-            match tokens {
-                3 => avx2::fixed::<3, $run, $mins> as FixedKernel,
-                4 => avx2::fixed::<4, $run, $mins>,
-                5 => avx2::fixed::<5, $run, $mins>,
-                6 => avx2::fixed::<6, $run, $mins>,
-                _ => unreachable!("no fixed-point tile of {tokens} tokens"),
+            match (isa, tokens) {
+                (Isa::Avx512, 4) => avx512::fixed::<4, $run, $mins> as FixedKernel,
+                (Isa::Avx512, 6) => avx512::fixed::<6, $run, $mins>,
+                (Isa::Avx512, 8) => avx512::fixed::<8, $run, $mins>,
+                (Isa::Avx512, 10) => avx512::fixed::<10, $run, $mins>,
+                (Isa::Avx512, 12) => avx512::fixed::<12, $run, $mins>,
+                (Isa::Avx512, 14) => avx512::fixed::<14, $run, $mins>,
+                (Isa::Avx2, 3) => avx2::fixed::<3, $run, $mins>,
+                (Isa::Avx2, 4) => avx2::fixed::<4, $run, $mins>,
+                (Isa::Avx2, 5) => avx2::fixed::<5, $run, $mins>,
+                (Isa::Avx2, 6) => avx2::fixed::<6, $run, $mins>,
+                _ => unreachable!("no fixed-point tile of {tokens} tokens on {isa}"),
             }
         };
     }

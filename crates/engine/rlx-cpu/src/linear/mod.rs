@@ -6,7 +6,7 @@
 //! out and followed by a barrier. Then the threads take *units* of 32 weight rows from a common counter, multiply them with
 //! all tokens and finish the results while they are in the first-level cache.
 //!
-//! | weights | few tokens | many tokens, with AMX | many tokens, with AVX2 | `Precision::F32` |
+//! | weights | few tokens | many tokens, with AMX | many tokens, with AVX2 or AVX-512 | `Precision::F32` |
 //! |---|---|---|---|---|
 //! | quantised | 15-bit activations as two int8 | dequantised to bf16 tiles | fixed point; of an expert, from 3 rows on | dequantised to f32, f32 FMA |
 //! | types without packed kernels | dequantised to f32, f32 FMA | dequantised to bf16 tiles | f32 FMA | dequantised to f32, f32 FMA |

@@ -74,7 +74,7 @@ impl Method {
             Storage::Float => FEWEST_FIXED_ROWS,
             Storage::Rows => usize::MAX,
         };
-        if batch >= FEWEST_FIXED_ROWS && rows >= fewest && !exact && isa == Isa::Avx2 {
+        if batch >= FEWEST_FIXED_ROWS && rows >= fewest && !exact && matches!(isa, Isa::Avx2 | Isa::Avx512) {
             return Method::Fixed;
         }
         if storage == Storage::Quant { Method::Int8 } else { Method::Float }
@@ -279,11 +279,6 @@ impl Plan {
         Method::of(dtype, self.rows, self.batch, self.precision, self.isa)
     }
 
-    /// Whether activations are prepared as f32 tiles alone.
-    pub(crate) fn is_float(&self) -> bool {
-        self.float_at.is_some() && self.int8_at.is_none() && self.fixed_at.is_none() && self.bf16_at.is_none()
-    }
-
     /// Columns rounded up to whole tiles.
     pub(crate) fn tile_cols(&self) -> usize {
         self.cols.next_multiple_of(TILE_COLS)
@@ -337,9 +332,14 @@ impl Plan {
         (self.int8_rows() * self.groups() * GROUP_QUANTS).next_multiple_of(64)
     }
 
+    /// Whether f32 and fixed-point activations are prepared tile by tile.
+    pub(crate) fn by_tiles(&self) -> bool {
+        self.rows > 2 && (self.float_at.is_some() || self.fixed_at.is_some())
+    }
+
     /// Rows of f32 that a thread has room for: enough for a tile where activations are prepared by tiles.
     pub(crate) fn buffer_rows(&self) -> usize {
-        if self.is_float() && self.rows > 2 { BUFFER_ROWS } else { 1 }
+        if self.by_tiles() { BUFFER_ROWS } else { 1 }
     }
 
     fn row_bytes(&self) -> usize {

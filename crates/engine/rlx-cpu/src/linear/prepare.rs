@@ -1,8 +1,8 @@
 //! Activations in the forms that the kernels read, after the norm.
 
 use super::format::{GROUP, GROUP_QUANTS};
-use super::interleave::write_float_tile;
-use super::plan::{FIXED_BLOCK, FIXED_MAX_ACTIVATION, INT8_TILE, Plan, TILE_COLS, TILE_ROWS, int8_tile_rows};
+use super::interleave::{write_fixed_tile, write_float_tile};
+use super::plan::{FIXED_BLOCK, INT8_TILE, Plan, TILE_COLS, TILE_ROWS, int8_tile_rows};
 use super::{LinearArgs, Prologue};
 use crate::{Isa, SharedSlice, ThreadCtx};
 
@@ -113,38 +113,62 @@ impl Activations {
 /// Prepares the activations of a call: this thread's share of the rows and a barrier, or all of them for itself.
 ///
 /// # Safety
-/// `acts` and `row` (room for [`Plan::buffer_rows`] rows of f32) come from `plan`; the machine has `isa`.
+/// `acts` and `buffer` (room for [`Plan::buffer_rows`] rows of f32) come from `plan`; the machine has `isa`.
 pub(crate) unsafe fn prepare(
     ctx: &ThreadCtx<'_>,
     isa: Isa,
     plan: &Plan,
     args: &LinearArgs<'_>,
     acts: &Activations,
-    row: *mut f32,
+    buffer: *mut f32,
 ) {
-    let tokens = if plan.redundant {
-        0..plan.rows
-    } else if plan.rows < 64 * ctx.count() {
-        ctx.share(plan.rows, if plan.buffer_rows() > 1 { plan.float_tile } else { 1 })
-    } else {
-        // Whole tiles where there are enough, so that threads do not write to the same cache lines.
-        ctx.share(plan.rows, if plan.is_float() { plan.float_tile } else { TILE_ROWS })
-    };
     // SAFETY: the buffer has room for so many padded rows and belongs to this thread.
-    let row = unsafe { std::slice::from_raw_parts_mut(row, plan.buffer_rows() * plan.even_cols()) };
-    if plan.buffer_rows() > 1 {
-        for first in tokens.step_by(plan.float_tile) {
-            let tile = acts.float_tile(first / plan.float_tile).cast_mut();
-            // SAFETY: shares are whole tiles, so this one is this thread's; it has `even_cols` columns.
-            let out = unsafe { std::slice::from_raw_parts_mut(tile, plan.float_tile * plan.even_cols()) };
-            write_float_tile(isa, plan, args, first, row, out);
+    let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, plan.buffer_rows() * plan.even_cols()) };
+    let share = |granularity| if plan.redundant { 0..plan.rows } else { ctx.share(plan.rows, granularity) };
+    if plan.by_tiles() {
+        let tiles = share(plan.float_tile);
+        for first in tiles.step_by(plan.float_tile) {
+            let (tile, tokens) = (first / plan.float_tile, plan.float_tile);
+            // SAFETY: shares are whole tiles, so this one is this thread's; each form has the plan's lengths.
+            unsafe {
+                if plan.float_at.is_some() {
+                    let out = acts.float_tile(tile).cast_mut();
+                    let out = std::slice::from_raw_parts_mut(out, tokens * plan.even_cols());
+                    write_float_tile(isa, plan, args, first, buffer, out);
+                }
+                if plan.fixed_at.is_some() {
+                    let (words, meta) = acts.fixed_tile(tile);
+                    let words = std::slice::from_raw_parts_mut(words.cast_mut().cast(), tokens * plan.even_cols() / 2);
+                    let meta = std::slice::from_raw_parts_mut(meta.cast_mut(), tokens * plan.fixed_blocks());
+                    write_fixed_tile(isa, plan, args, first, buffer, words, meta);
+                }
+            }
         }
-        if !plan.redundant {
-            ctx.barrier();
-        }
-        return;
     }
-    // SAFETY: the caller's promises; tokens are this thread's own.
+    // Whole tiles where there are enough, so that threads do not write to the same cache lines.
+    let tokens = share(if plan.rows < 64 * ctx.count() { 1 } else { TILE_ROWS });
+    if !plan.by_tiles() || plan.int8_at.is_some() || plan.bf16_at.is_some() {
+        // SAFETY: the caller's promises; tokens are this thread's own.
+        unsafe { rows(isa, plan, args, acts, &mut buffer[..plan.even_cols()], tokens) };
+    }
+    if !plan.redundant {
+        ctx.barrier();
+    }
+}
+
+/// The forms that are prepared row by row.
+///
+/// # Safety
+/// As [`prepare`], and no other thread prepares `tokens`.
+unsafe fn rows(
+    isa: Isa,
+    plan: &Plan,
+    args: &LinearArgs<'_>,
+    acts: &Activations,
+    row: &mut [f32],
+    tokens: std::ops::Range<usize>,
+) {
+    // SAFETY: passed on.
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
@@ -153,9 +177,6 @@ pub(crate) unsafe fn prepare(
             Isa::Avx2 => rows_avx2(plan, args, acts, row, tokens),
             _ => rows_any(plan, args, acts, row, tokens),
         }
-    }
-    if !plan.redundant {
-        ctx.barrier();
     }
 }
 
@@ -212,12 +233,7 @@ unsafe fn rows_any(
                 let tiles = acts.bf16_block(t / TILE_ROWS).cast_mut().add(t % TILE_ROWS * TILE_COLS);
                 round_to_tiles(x, tiles);
             }
-            if plan.fixed_at.is_some() {
-                let (words, meta) = acts.fixed_tile(t / plan.float_tile);
-                let place = t % plan.float_tile;
-                to_fixed(x, words.cast_mut().add(place), meta.cast_mut().add(place), plan.float_tile);
-            }
-            if plan.float_at.is_some() {
+            if plan.float_at.is_some() && !plan.by_tiles() {
                 let tile = acts.float_tile(t / plan.float_tile).cast_mut().add(t % plan.float_tile);
                 for (k, &v) in x.iter().enumerate() {
                     *tile.add(k * plan.float_tile) = v;
@@ -327,40 +343,9 @@ unsafe fn quantise(x: &[f32], q: *mut i8, meta: *mut GroupMeta, width: usize, t:
     }
 }
 
-/// One row as fixed-point numbers, into its place in a tile of `width` tokens.
-///
-/// # Safety
-/// `words` and `meta` point to the row's place in a tile with room for its pairs and blocks.
-#[inline(always)]
-unsafe fn to_fixed(x: &[f32], words: *mut i32, meta: *mut FixedMeta, width: usize) {
-    for (block, x) in x.chunks(FIXED_BLOCK).enumerate() {
-        let absmax = largest_magnitude(x);
-        let tiny = absmax < FIXED_MAX_ACTIVATION * f32::MIN_POSITIVE;
-        let scale = if tiny { 0.0 } else { absmax / FIXED_MAX_ACTIVATION };
-        let inverse = if tiny { 0.0 } else { FIXED_MAX_ACTIVATION / absmax };
-        let mut integers = [0i16; FIXED_BLOCK];
-        for (out, &v) in integers.iter_mut().zip(x) {
-            *out = round(v * inverse) as i16;
-        }
-        let halves: [f32; FIXED_BLOCK / 16] = std::array::from_fn(|half| {
-            let sum: i32 = integers[16 * half..16 * half + 16].iter().map(|&v| i32::from(v)).sum();
-            scale * sum as f32
-        });
-        let groups = [halves[0] + halves[1], halves[2] + halves[3]];
-        // SAFETY: the block's pairs and its scale, of the row's place.
-        unsafe {
-            meta.add(block * width).write(FixedMeta { scale, halves, groups });
-            let words = words.add(block * FIXED_BLOCK / 2 * width);
-            for (pair, both) in integers.as_chunks::<2>().0[..x.len().div_ceil(2)].iter().enumerate() {
-                words.add(pair * width).write(bytemuck::cast(*both));
-            }
-        }
-    }
-}
-
 /// The largest magnitude; infinity and NaN count as larger than all numbers.
 #[inline(always)]
-fn largest_magnitude(x: &[f32]) -> f32 {
+pub(super) fn largest_magnitude(x: &[f32]) -> f32 {
     // As integers, magnitudes order like their values, with infinity and NaN on top.
     let mut largest = 0i32;
     for &v in x {
@@ -394,7 +379,7 @@ unsafe fn round_to_tiles(x: &[f32], tiles: *mut u16) {
 
 /// The nearest integer, ties to even, for magnitudes up to 2^22: adding 1.5 * 2^23 leaves it in the low mantissa bits.
 #[inline(always)]
-fn round(v: f32) -> i32 {
+pub(super) fn round(v: f32) -> i32 {
     ((v + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4B40_0000)
 }
 

@@ -21,9 +21,10 @@ pub(crate) const fn run<F: Format>() -> (usize, usize) {
     (columns, if F::MIN_SIGN == 0 { 0 } else { F::SCALES * columns / GROUP })
 }
 
-/// `T` tokens times a panel: `out[t * UNIT + row]`, which is added to if `add`.
+/// `T` tokens times two panels: `out[t * UNIT + 16 * panel + row]`, which is added to if `add`. The same panel twice is one, whose place
+/// is the first.
 ///
-/// `panel` holds `[pairs][16][2]` i16; `scales` `[runs][1 + MINS][16]` f32, the scale and the minima of a run of `RUN` columns; `x` `[pairs][T]`
+/// Panels hold `[pairs][16][2]` i16; `scales` `[runs][1 + MINS][16]` f32, the scale and the minima of a run of `RUN` columns; `x` `[pairs][T]`
 /// pairs of i16; `meta` `[blocks][T]`.
 ///
 /// # Safety
@@ -31,6 +32,29 @@ pub(crate) const fn run<F: Format>() -> (usize, usize) {
 /// has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 pub(crate) unsafe fn fixed<const T: usize, const RUN: usize, const MINS: usize>(
+    panels: [*const i16; 2],
+    scales: [*const f32; 2],
+    pairs: usize,
+    x: *const i32,
+    meta: *const FixedMeta,
+    out: *mut f32,
+    add: bool,
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        tile::<T, RUN, MINS>(panels[0], scales[0], pairs, x, meta, out, add);
+        if panels[1] != panels[0] {
+            tile::<T, RUN, MINS>(panels[1], scales[1], pairs, x, meta, out.add(PANEL), add);
+        }
+    }
+}
+
+/// `T` tokens times one panel.
+///
+/// # Safety
+/// As [`fixed`].
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile<const T: usize, const RUN: usize, const MINS: usize>(
     panel: *const i16,
     scales: *const f32,
     pairs: usize,
