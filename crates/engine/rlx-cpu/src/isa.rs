@@ -110,6 +110,16 @@ impl FromStr for Isa {
     }
 }
 
+/// Whether the processor is one of AMD's: its caches want other distances of prefetching.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn is_amd() -> bool {
+    static AMD: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
+        let leaf = std::arch::x86_64::__cpuid(0);
+        [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
+    });
+    *AMD
+}
+
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx {
     use std::arch::x86_64::__cpuid_count;

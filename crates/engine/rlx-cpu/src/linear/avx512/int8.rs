@@ -7,10 +7,39 @@ use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
 
-/// Weights are fetched from memory into the second-level cache this far ahead of the arithmetic,
-const FAR: usize = 4096;
-/// and this far ahead into the first: few of its misses can wait for memory at a time.
-const NEAR: usize = 512;
+/// How far ahead of the arithmetic weights are fetched from memory into the second-level cache, and into the first; 0 leaves that to
+/// the processor.
+#[derive(Clone, Copy)]
+struct Ahead {
+    second: usize,
+    first: usize,
+}
+
+impl Ahead {
+    /// Found by trying. Intel's first-level cache can wait for few lines of memory at a time, so those come from the second; AMD's
+    /// own prefetcher follows plain streams of bytes best, and helps little where they are unpacked.
+    fn of<F: Format>() -> Ahead {
+        match (crate::isa::is_amd(), F::BITS) {
+            (false, _) => Ahead { second: 4096, first: 512 },
+            (true, 8) => Ahead { second: 0, first: 4096 },
+            (true, _) => Ahead { second: 6144, first: 0 },
+        }
+    }
+
+    /// Fetches what comes after the line at `p`; the addresses may lie beyond the end.
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        // SAFETY: prefetching never faults.
+        unsafe {
+            if self.second > 0 {
+                _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(self.second).cast());
+            }
+            if self.first > 0 {
+                _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(self.first).cast());
+            }
+        }
+    }
+}
 
 /// As [`scalar::int8`](crate::linear::scalar::int8). Each group is unpacked once for all `T` tokens of the tile.
 ///
@@ -25,6 +54,7 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
     _tokens: usize,
     out: *mut f32,
 ) {
+    let ahead = Ahead::of::<F>();
     let mut sums = [_mm512_setzero_ps(); T];
     let mut header = panel;
     let mut left = groups;
@@ -36,13 +66,13 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
             let shared = super_scales::<F>(header);
             if T <= 2 {
                 for line in 0..F::header_bytes(BLOCK_GROUPS).div_ceil(64) {
-                    prefetch(header.wrapping_add(64 * line));
+                    ahead.prefetch(header.wrapping_add(64 * line));
                 }
             }
             for g in 0..count {
                 if T <= 2 {
                     for line in 0..F::BITS {
-                        prefetch(quants.wrapping_add(64 * line));
+                        ahead.prefetch(quants.wrapping_add(64 * line));
                     }
                 }
                 let weights = lines::<F>(quants);
@@ -95,14 +125,4 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
 fn add_min<F: Format>(sum: __m512, min: __m512, x: f32) -> __m512 {
     let x = _mm512_set1_ps(x);
     if F::MIN_SIGN < 0 { _mm512_fnmadd_ps(min, x, sum) } else { _mm512_fmadd_ps(min, x, sum) }
-}
-
-/// Fetches what comes after the line at `p`; the addresses may lie beyond the end.
-#[inline(always)]
-fn prefetch(p: *const u8) {
-    // SAFETY: prefetching never faults.
-    unsafe {
-        _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(FAR).cast());
-        _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(NEAR).cast());
-    }
 }
