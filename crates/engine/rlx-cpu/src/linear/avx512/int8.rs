@@ -7,8 +7,7 @@ use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
 
-/// How far ahead of the arithmetic weights are fetched from memory into the second-level cache, and into the first; 0 leaves that to
-/// the processor.
+/// How far ahead of the arithmetic weights are fetched from memory into the second-level cache, and into the first (0: not).
 #[derive(Clone, Copy)]
 struct Ahead {
     second: usize,
@@ -16,13 +15,13 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// Found by trying. Intel's first-level cache can wait for few lines of memory at a time, so those come from the second; AMD's
-    /// own prefetcher follows plain streams of bytes best, and helps little where they are unpacked.
+    /// Found by trying. Few misses of the first-level cache can wait for memory at a time, so lines come by way of the second; where
+    /// bytes are unpacked, AMD's processors then do better without a second request.
     fn of<F: Format>() -> Ahead {
-        match (crate::isa::is_amd(), F::BITS) {
-            (false, _) => Ahead { second: 4096, first: 512 },
-            (true, 8) => Ahead { second: 0, first: 4096 },
-            (true, _) => Ahead { second: 6144, first: 0 },
+        if crate::isa::is_amd() && F::BITS < 8 {
+            Ahead { second: 6144, first: 0 }
+        } else {
+            Ahead { second: 4096, first: 512 }
         }
     }
 
@@ -31,9 +30,7 @@ impl Ahead {
     fn prefetch(self, p: *const u8) {
         // SAFETY: prefetching never faults.
         unsafe {
-            if self.second > 0 {
-                _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(self.second).cast());
-            }
+            _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(self.second).cast());
             if self.first > 0 {
                 _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(self.first).cast());
             }
