@@ -65,8 +65,13 @@ impl CausalLm {
     pub fn load(checkpoint: &Checkpoint, family: &Family, options: &LoadOptions) -> Result<CausalLm, CoreError> {
         let start = Instant::now();
         let model = family.decoder(checkpoint)?;
-        let executable = compile(checkpoint, &model, options)?;
-        let tokenizer = load_tokenizer(checkpoint, options.tokenizer.as_deref())?;
+        // A vocabulary of 100,000 words takes about as long as the weights of a small model.
+        let (executable, tokenizer) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| load_tokenizer(checkpoint, options.tokenizer.as_deref()));
+            let executable = compile(checkpoint, &model, options);
+            (executable, tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let (executable, tokenizer) = (executable?, tokenizer?);
         let template = match (&options.chat_template, tokenizer.as_ref().and_then(Tokenizer::chat_template)) {
             (Some(given), _) => Some(ChatTemplate::from_arg(given)?),
             (None, Some(own)) => Some(ChatTemplate::new(own)?),

@@ -82,6 +82,8 @@ fn exact_mut<'a, T, const N: usize>(
 ///
 /// `block` is one block; `q` takes [`DType::block_len`] values, `scale` and `min` one each per group. For IQ4_NL and IQ4_XS `q` is the codebook
 /// value plus 128; [`unpack_codes`] gives the codes.
+// Inlined so that callers compile it for their own instruction set.
+#[inline(always)]
 pub fn unpack_ints(
     dtype: DType,
     block: &[u8],

@@ -44,7 +44,7 @@ pub fn iq4_xs_scales(high: u16, low: &[u8; 4]) -> [i8; 8] {
 ///
 /// Byte `l` of each half's 32 bytes holds the elements `l`, `l + 32`, `l + 64`, `l + 96` of that half, lowest bits
 /// first.
-#[inline]
+#[inline(always)]
 pub fn q2_k_ints(block: &[u8; 84], q: &mut [u8; 256], scale: &mut [i8; 16], min: &mut [u8; 16]) -> BlockScales {
     for g in 0..16 {
         scale[g] = (block[g] & 0xF) as i8;
@@ -64,7 +64,7 @@ pub fn q2_k_ints(block: &[u8; 84], q: &mut [u8; 256], scale: &mut [i8; 16], min:
 /// Q3_K: `q` in 0..8, zero point 4, 16 groups of 16.
 ///
 /// The low 2 bits are laid out as in Q2_K; bit `4 * half + part` of `hmask[l]` is the third bit.
-#[inline]
+#[inline(always)]
 pub fn q3_k_ints(block: &[u8; 110], q: &mut [u8; 256], scale: &mut [i8; 16], min: &mut [u8; 16]) -> BlockScales {
     let hmask: &[u8; 32] = field(block, 0);
     for half in 0..2 {
@@ -93,7 +93,7 @@ fn scales_mins(packed: &[u8; 12], scale: &mut [i8; 8], min: &mut [u8; 8]) {
 /// Q4_K: `q` in 0..16, 8 groups of 32, scale and minimum in 0..64.
 ///
 /// Byte `l` of each 32 bytes holds element `l` (low nibble) and `l + 32` (high nibble) of a run of 64.
-#[inline]
+#[inline(always)]
 pub fn q4_k_ints(block: &[u8; 144], q: &mut [u8; 256], scale: &mut [i8; 8], min: &mut [u8; 8]) -> BlockScales {
     scales_mins(field(block, 4), scale, min);
     for run in 0..4 {
@@ -109,7 +109,7 @@ pub fn q4_k_ints(block: &[u8; 144], q: &mut [u8; 256], scale: &mut [i8; 8], min:
 /// Q5_K: `q` in 0..32, 8 groups of 32, scale and minimum in 0..64.
 ///
 /// The low 4 bits are laid out as in Q4_K; bit `g` of `qh[l]` is the fifth bit of element `l` of group `g`.
-#[inline]
+#[inline(always)]
 pub fn q5_k_ints(block: &[u8; 176], q: &mut [u8; 256], scale: &mut [i8; 8], min: &mut [u8; 8]) -> BlockScales {
     scales_mins(field(block, 4), scale, min);
     let qh: &[u8; 32] = field(block, 16);
@@ -127,7 +127,7 @@ pub fn q5_k_ints(block: &[u8; 176], q: &mut [u8; 256], scale: &mut [i8; 8], min:
 ///
 /// Each half (128 elements) has 64 bytes of low nibbles (the low ones first) and 32 bytes with two top bits for each
 /// of its four runs of 32.
-#[inline]
+#[inline(always)]
 pub fn q6_k_ints(block: &[u8; 210], q: &mut [u8; 256], scale: &mut [i8; 16], min: &mut [u8; 16]) -> BlockScales {
     for half in 0..2 {
         let ql: &[u8; 64] = field(block, 64 * half);
@@ -148,7 +148,7 @@ pub fn q6_k_ints(block: &[u8; 210], q: &mut [u8; 256], scale: &mut [i8; 16], min
 }
 
 /// IQ4_XS: the 4-bit codes into [`KVALUES_IQ4NL`], per 32 elements as in IQ4_NL.
-#[inline]
+#[inline(always)]
 pub fn iq4_xs_codes(block: &[u8; 136], codes: &mut [u8; 256]) {
     for g in 0..8 {
         let qs: &[u8; 16] = field(block, 8 + 16 * g);
@@ -160,7 +160,7 @@ pub fn iq4_xs_codes(block: &[u8; 136], codes: &mut [u8; 256]) {
 }
 
 /// IQ4_XS: `q` is the codebook value plus 128, 8 groups of 32.
-#[inline]
+#[inline(always)]
 pub fn iq4_xs_ints(block: &[u8; 136], q: &mut [u8; 256], scale: &mut [i8; 8], min: &mut [u8; 8]) -> BlockScales {
     iq4_xs_codes(block, q);
     for v in q.iter_mut() {

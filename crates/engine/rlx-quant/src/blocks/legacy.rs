@@ -23,7 +23,7 @@ fn add_fifth_bit(qh: &[u8; 4], q: &mut [u8; 32]) {
 }
 
 /// Q4_0: `q` in 0..16, zero point 8.
-#[inline]
+#[inline(always)]
 pub fn q4_0_ints(block: &[u8; 18], q: &mut [u8; 32], scale: &mut [i8; 1], min: &mut [u8; 1]) -> BlockScales {
     nibbles(field(block, 2), q);
     (*scale, *min) = ([1], [0]);
@@ -31,7 +31,7 @@ pub fn q4_0_ints(block: &[u8; 18], q: &mut [u8; 32], scale: &mut [i8; 1], min: &
 }
 
 /// Q4_1: `q` in 0..16, no zero point; `dmin` holds `m`, which is *added*.
-#[inline]
+#[inline(always)]
 pub fn q4_1_ints(block: &[u8; 20], q: &mut [u8; 32], scale: &mut [i8; 1], min: &mut [u8; 1]) -> BlockScales {
     nibbles(field(block, 4), q);
     (*scale, *min) = ([1], [1]);
@@ -39,7 +39,7 @@ pub fn q4_1_ints(block: &[u8; 20], q: &mut [u8; 32], scale: &mut [i8; 1], min: &
 }
 
 /// Q5_0: `q` in 0..32, zero point 16.
-#[inline]
+#[inline(always)]
 pub fn q5_0_ints(block: &[u8; 22], q: &mut [u8; 32], scale: &mut [i8; 1], min: &mut [u8; 1]) -> BlockScales {
     nibbles(field(block, 6), q);
     add_fifth_bit(field(block, 2), q);
@@ -48,7 +48,7 @@ pub fn q5_0_ints(block: &[u8; 22], q: &mut [u8; 32], scale: &mut [i8; 1], min: &
 }
 
 /// Q5_1: `q` in 0..32, no zero point; `dmin` holds `m`, which is *added*.
-#[inline]
+#[inline(always)]
 pub fn q5_1_ints(block: &[u8; 24], q: &mut [u8; 32], scale: &mut [i8; 1], min: &mut [u8; 1]) -> BlockScales {
     nibbles(field(block, 8), q);
     add_fifth_bit(field(block, 4), q);
@@ -57,7 +57,7 @@ pub fn q5_1_ints(block: &[u8; 24], q: &mut [u8; 32], scale: &mut [i8; 1], min: &
 }
 
 /// Q8_0: `q` is the signed quant plus 128.
-#[inline]
+#[inline(always)]
 pub fn q8_0_ints(block: &[u8; 34], q: &mut [u8; 32], scale: &mut [i8; 1], min: &mut [u8; 1]) -> BlockScales {
     let qs: &[u8; 32] = field(block, 2);
     for j in 0..32 {
@@ -68,13 +68,13 @@ pub fn q8_0_ints(block: &[u8; 34], q: &mut [u8; 32], scale: &mut [i8; 1], min: &
 }
 
 /// IQ4_NL: the 4-bit codes into [`KVALUES_IQ4NL`].
-#[inline]
+#[inline(always)]
 pub fn iq4_nl_codes(block: &[u8; 18], codes: &mut [u8; 32]) {
     nibbles(field(block, 2), codes);
 }
 
 /// IQ4_NL: `q` is the codebook value plus 128.
-#[inline]
+#[inline(always)]
 pub fn iq4_nl_ints(block: &[u8; 18], q: &mut [u8; 32], scale: &mut [i8; 1], min: &mut [u8; 1]) -> BlockScales {
     iq4_nl_codes(block, q);
     for v in q.iter_mut() {
@@ -85,7 +85,7 @@ pub fn iq4_nl_ints(block: &[u8; 18], q: &mut [u8; 32], scale: &mut [i8; 1], min:
 }
 
 /// MXFP4: the 4-bit codes into [`KVALUES_MXFP4`](crate::codebooks::KVALUES_MXFP4); byte 0 of the block is the exponent.
-#[inline]
+#[inline(always)]
 pub fn mxfp4_codes(block: &[u8; 17], codes: &mut [u8; 32]) {
     nibbles(field(block, 1), codes);
 }
@@ -93,7 +93,7 @@ pub fn mxfp4_codes(block: &[u8; 17], codes: &mut [u8; 32]) {
 /// TQ1_0: `q` in 0..3, zero point 1.
 ///
 /// A byte is a fixed-point fraction in base 3: multiplying by 3 moves the next digit into bits 8 and 9.
-#[inline]
+#[inline(always)]
 pub fn tq1_0_ints(block: &[u8; 54], q: &mut [u8; 256], scale: &mut [i8; 8], min: &mut [u8; 8]) -> BlockScales {
     const POW3: [u8; 5] = [1, 3, 9, 27, 81];
     let digit = |byte: u8, n: usize| ((byte.wrapping_mul(POW3[n]) as u16 * 3) >> 8) as u8;
@@ -115,7 +115,7 @@ pub fn tq1_0_ints(block: &[u8; 54], q: &mut [u8; 256], scale: &mut [i8; 8], min:
 }
 
 /// TQ2_0: `q` in 0..4 (3 does not occur in files), zero point 1.
-#[inline]
+#[inline(always)]
 pub fn tq2_0_ints(block: &[u8; 66], q: &mut [u8; 256], scale: &mut [i8; 8], min: &mut [u8; 8]) -> BlockScales {
     for half in 0..2 {
         let qs: &[u8; 32] = field(block, 32 * half);
