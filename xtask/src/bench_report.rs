@@ -93,10 +93,25 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     let mut measured = Vec::new();
     let mut by_isa = Vec::new();
     let mut profiles = Vec::new();
+    let mut failed = Vec::new();
     for model in &models {
-        let file = file_of(model, &rlx, &cache).with_context(|| format!("cannot get {model}"))?;
-        eprintln!("bench-report: {model}: {}", file.display());
-        measured.push(measure_model(model, &file, &rlx, peer.as_ref(), args.rounds)?);
+        // What was measured for hours is not lost to one model that the machine is too small for.
+        let file = file_of(model, &rlx, &cache).with_context(|| format!("cannot get {model}"));
+        let outcome = file.and_then(|file| {
+            eprintln!("bench-report: {model}: {}", file.display());
+            Ok((measure_model(model, &file, &rlx, peer.as_ref(), args.rounds)?, file))
+        });
+        let file = match outcome {
+            Ok((figures, file)) => {
+                measured.push(figures);
+                file
+            }
+            Err(error) => {
+                eprintln!("bench-report: no figures for {model}: {error:#}");
+                failed.push(model.as_str());
+                continue;
+            }
+        };
         if model.starts_with(ISA_MODELS) {
             for isa in ISAS {
                 match rlx.bench(&file, Some(isa)) {
@@ -110,6 +125,9 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
         }
     }
 
+    if measured.is_empty() {
+        bail!("no model could be measured");
+    }
     let machine = measure::machine(args.threads);
     let peer_version = measured.iter().find_map(|m| m.rounds.iter().find_map(|(_, peer)| peer.as_ref()?.build.clone()));
     let text = markdown::report(&machine, &measured, &by_isa, &profiles, peer_version.as_deref());
@@ -123,6 +141,9 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     fs::write(&path, replace(&old, &text)?).with_context(|| format!("cannot write {DOCUMENT}"))?;
     fs::write(root().join(PICTURE), picture).with_context(|| format!("cannot write {PICTURE}"))?;
     println!("bench-report: {DOCUMENT} and {PICTURE} written");
+    if !failed.is_empty() {
+        bail!("without figures: {}", failed.join(", "));
+    }
     Ok(())
 }
 
