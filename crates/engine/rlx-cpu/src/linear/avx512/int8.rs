@@ -15,13 +15,13 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// Found by trying. Few misses of the first-level cache can wait for memory at a time, so lines come by way of the second; where
-    /// bytes are unpacked, AMD's processors then do better without a second request.
+    /// Found by trying. Few misses of the first-level cache can wait for memory at a time, so lines come by way of the second;
+    /// AMD's processors then do better without a second request, and want bytes that are not unpacked from nearer.
     fn of<F: Format>() -> Ahead {
-        if crate::isa::is_amd() && F::BITS < 8 {
-            Ahead { second: 6144, first: 0 }
-        } else {
-            Ahead { second: 4096, first: 512 }
+        match (crate::isa::is_amd(), F::BITS) {
+            (false, _) => Ahead { second: 4096, first: 512 },
+            (true, 8) => Ahead { second: 2048, first: 0 },
+            (true, _) => Ahead { second: 6144, first: 0 },
         }
     }
 
