@@ -16,6 +16,15 @@ fn checkpoint(name: &str, gguf: bool) -> Checkpoint {
     empty.with_gguf(metadata)
 }
 
+/// Messages and tables name a family's command by the family.
+#[test]
+fn every_family_has_a_command() {
+    let registry = rlx_models::registry();
+    for family in registry.families().iter() {
+        assert!(registry.runner(family.name).is_some(), "no command {}", family.name);
+    }
+}
+
 #[test]
 fn files_of_other_families_are_sent_to_theirs() {
     let registry = rlx_models::registry();

@@ -36,7 +36,7 @@ struct Args {
     /// Kind of file: one type, or a mix
     #[arg(long = "type", value_name = "TYPE", value_parser = values::file_type(), ignore_case = true, default_value = "Q4_K_M")]
     file_type: FileType,
-    /// Importance matrix: llama.cpp's GGUF or .dat file, or one of `rlx-run imatrix`
+    /// Importance matrix of llama.cpp: its GGUF or .dat file
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
     /// Type of output.weight (and of the embedding table where it stands for it)

@@ -20,7 +20,8 @@ use rlx_cli::{Context, Registry, Runner};
 /// Registers the commands.
 pub fn register(registry: &mut Registry) {
     registry
-        .register(Runner::new("embed", "Turn texts into vectors", embed))
+        // The families' names too: `inspect`, and messages about files of another family, send users there.
+        .register(Runner::new("embed", "Turn texts into vectors", embed).aliases(&["bert", "nomic"]))
         .register(Runner::new("similarity", "Compare texts by their vectors", similarity))
         .register(Runner::new("search", "Find the texts nearest to a query", search))
         .register(Runner::new("rerank", "Order documents by how well they answer a query", rerank::run));
