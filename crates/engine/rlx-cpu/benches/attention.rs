@@ -9,7 +9,7 @@
 use rlx_cpu::attention::{
     AttentionArgs, KvDType, KvLayerView, KvLayout, ScoreBias, SeqSpan, attention, attention_scratch_bytes,
 };
-use rlx_cpu::{Isa, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
+use rlx_cpu::{Isa, Precision, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
 use rlx_mem::AlignedBuf;
 
 /// More than the caches of the machines this is run on.
@@ -101,6 +101,7 @@ impl Setup {
             bias: ScoreBias::default(),
             spans: &spans,
             cache: Some(&views[0]),
+            precision: Precision::Auto,
         };
         let bytes = attention_scratch_bytes(&args, self.isa, self.pool.threads());
         let mut scratch = AlignedBuf::<u8>::zeroed(bytes);

@@ -9,14 +9,14 @@
 //! |---|---|
 //! | few (decoding) | dot products along the head, straight from the stored type |
 //! | many (prefill) | tiles of keys and values as f32, products with query rows in the lanes |
-//! | many, with AMX, and keys kept as F16 or Q8 | tiles of bf16 |
+//! | many, on AMX from keys kept as F16 or Q8, or allowed by [`Precision::Bf16`] | tiles of bf16 |
 //!
 //! When there are fewer items than the threads need, long contexts are cut: parts are kept in scratch memory and combined
 //! after a barrier (flash decoding). When every thread can own whole key/value heads and there are few tokens, there is no
 //! barrier at all.
 
 #[cfg(target_arch = "x86_64")]
-mod amx;
+mod bf16;
 mod bias;
 mod cross;
 mod few;
@@ -36,6 +36,7 @@ pub use kv::{KvDType, KvLayerView, KvLayout};
 pub use plan::attention_scratch_bytes;
 pub use run::attention;
 
+use crate::linear::Precision;
 use crate::{RowsIn, RowsOut};
 
 /// The rows of one sequence in a batch.
@@ -98,6 +99,9 @@ pub struct AttentionArgs<'a> {
     pub spans: &'a [SeqSpan<'a>],
     /// Where keys and values are appended and read; without one, `past` is taken as 0 and tokens see those of the same span.
     pub cache: Option<&'a KvLayerView<'a>>,
+    /// Which arithmetic is allowed where there are many query rows. [`Precision::Auto`]: bf16 on the AMX unit with a cache of F16 or
+    /// Q8. [`Precision::Bf16`]: bf16 where it is faster than f32, but not with a cache of F32, nor with a bias.
+    pub precision: Precision,
 }
 
 impl AttentionArgs<'_> {

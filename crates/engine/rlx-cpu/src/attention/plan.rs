@@ -4,6 +4,7 @@ use super::few::SCORE_STRIDE;
 use super::kv::{KvDType, KvLayout};
 use super::{AttentionArgs, SeqSpan};
 use crate::Isa;
+use crate::linear::Precision;
 
 /// Query rows of a tile at most: four registers of sixteen lanes.
 pub(super) const TILE_ROWS: usize = 64;
@@ -28,7 +29,7 @@ pub(super) enum Kernel {
     Few,
     Many,
     #[cfg(target_arch = "x86_64")]
-    Amx,
+    Bf16(super::bf16::Unit),
 }
 
 /// How a call is cut; every thread comes to the same plan.
@@ -75,7 +76,7 @@ impl Plan {
     pub(super) fn new(args: &AttentionArgs<'_>, isa: Isa, threads: usize) -> Plan {
         let group = args.group();
         let dtype = args.cache.map_or(KvDType::F32, |cache| cache.layout().dtype);
-        let (many, row_limit) = many_kernel(isa, dtype);
+        let (many, row_limit) = many_kernel(args, isa);
         let (mut items, mut work, mut new_tokens, mut longest, mut most_rows) = (0, 0, 0, 0, 0);
         let mut batch_rows = 0;
         for span in args.spans {
@@ -163,22 +164,33 @@ impl Plan {
             Kernel::Many if self.biased => many + super::bias::work_floats(rows, self.k_pad),
             Kernel::Many => few.max(many),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Amx => few.max(super::amx::work_floats(rows, self.k_pad, self.v_pad)),
+            Kernel::Bf16(_) => few.max(super::bf16::work_floats(rows, self.k_pad, self.v_pad)),
         };
         // Query rows, outputs, maxima and sums; the same memory holds a head in preparation before.
         (rows.max(16) * (self.k_pad + self.v_pad + 2) + kernel).next_multiple_of(64)
     }
 }
 
-/// What computes tiles of more than a few rows, and how many rows they may have. f32 keys and values are a promise of f32
-/// arithmetic.
-fn many_kernel(isa: Isa, dtype: KvDType) -> (Kernel, usize) {
+/// What computes tiles of more than a few rows, and how many rows they may have.
+fn many_kernel(args: &AttentionArgs<'_>, isa: Isa) -> (Kernel, usize) {
     #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Amx && dtype != KvDType::F32 && super::amx::available() {
-        return (Kernel::Amx, super::amx::TILE_ROWS);
+    if let Some(unit) = super::bf16::Unit::of(isa).filter(|&unit| may_round(args, unit)) {
+        return (Kernel::Bf16(unit), super::bf16::TILE_ROWS);
     }
-    let _ = (isa, dtype);
+    let _ = (args, isa);
     (Kernel::Many, TILE_ROWS)
+}
+
+/// Whether keys and values may be rounded to bf16 for `unit`. A cache of F32 is a promise of f32 arithmetic.
+#[cfg(target_arch = "x86_64")]
+fn may_round(args: &AttentionArgs<'_>, unit: super::bf16::Unit) -> bool {
+    let cache = args.cache.map(|cache| cache.layout().dtype);
+    let allowed = match args.precision {
+        Precision::F32 => false,
+        Precision::Auto => unit == super::bf16::Unit::Amx && cache.is_some(),
+        Precision::Bf16 => true,
+    };
+    allowed && cache != Some(KvDType::F32) && !args.bias.is_some()
 }
 
 /// Tokens of a part where `items` with `work` tokens in all, `longest` at most, are too few for the threads; `usize::MAX` otherwise.

@@ -4,7 +4,7 @@ use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
-use super::amx;
+use super::bf16;
 use super::few::few;
 use super::kv::KvSource;
 use super::many::many;
@@ -258,7 +258,7 @@ fn run_item(
         Kernel::Few => few(isa, &mut tile),
         Kernel::Many => many(isa, &mut tile),
         #[cfg(target_arch = "x86_64")]
-        Kernel::Amx => amx::many(&mut tile),
+        Kernel::Bf16(unit) => bf16::many(unit, &mut tile),
     }
 
     if let Some(slot) = slot {

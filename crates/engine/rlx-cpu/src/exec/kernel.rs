@@ -128,10 +128,7 @@ pub(super) enum Kernel<'a> {
         out: RowsOut<'a>,
         size: Size,
     },
-    Attention {
-        args: Box<AttentionArgs<'a>>,
-        exact: bool,
-    },
+    Attention(Box<AttentionArgs<'a>>),
     StoreKv(StoreArgs<'a>),
     CrossWeights(Box<CrossWeightsArgs<'a>>),
     Moe(Box<MoeArgs<'a>>),
@@ -388,6 +385,8 @@ impl<'a> Builder<'a> {
         rope: Option<rlx_ir::FusedRope>,
         bias: ScoreBias<'a>,
     ) -> Kernel<'a> {
+        let precision =
+            if spec.cache.is_some() { self.program.options.precision } else { self.program.batch_attention };
         let head_norm = |norm: rlx_ir::HeadNorm| HeadNorm { weight: self.program.vector(norm.weight), eps: norm.eps };
         let args = AttentionArgs {
             q: self.arena.rows_in(node.inputs[0]),
@@ -407,8 +406,9 @@ impl<'a> Builder<'a> {
             spans: self.spans.of(&self.program.graph.value(node.inputs[0]).shape),
             bias,
             cache: spec.cache.map(|id| &self.caches[id.index()]),
+            precision,
         };
-        Kernel::Attention { args: Box::new(args), exact: self.exact() }
+        Kernel::Attention(Box::new(args))
     }
 
     /// Attention without rows of its own to what another program left.
@@ -433,13 +433,9 @@ impl<'a> Builder<'a> {
             spans: self.cross_spans(node, false),
             bias: ScoreBias::default(),
             cache: Some(cache),
+            precision: self.program.options.precision,
         };
-        Kernel::Attention { args: Box::new(args), exact: self.exact() }
-    }
-
-    /// `Precision::F32` promises f32 arithmetic, so no bf16 tiles whatever the cache holds.
-    fn exact(&self) -> bool {
-        self.program.options.precision == linear::Precision::F32
+        Kernel::Attention(Box::new(args))
     }
 
     /// The sequences of a node of cross-attention.
@@ -490,9 +486,7 @@ impl Kernel<'_> {
     pub(super) fn scratch_bytes(&self, isa: Isa, threads: usize) -> usize {
         match self {
             Kernel::Linear(step) => step.scratch_bytes(isa, threads),
-            Kernel::Attention { args, exact } => {
-                attention::attention_scratch_bytes(args, attention_isa(isa, *exact), threads)
-            }
+            Kernel::Attention(args) => attention::attention_scratch_bytes(args, isa, threads),
             Kernel::StoreKv(args) => attention::store_scratch_bytes(args, threads),
             Kernel::CrossWeights(args) => attention::cross_weights_scratch_bytes(args, threads),
             Kernel::Moe(args) => moe::moe_scratch_bytes(args, isa, threads),
@@ -528,8 +522,8 @@ impl Kernel<'_> {
                 let pairs = table.stride / 2;
                 rows::rope(ctx, isa, *style, *x, table.data, pairs, *out, size.rows, heads, *head_dim);
             }
-            Kernel::Attention { args, exact } => {
-                attention::attention(ctx, attention_isa(isa, *exact), work, scratch, args);
+            Kernel::Attention(args) => {
+                attention::attention(ctx, isa, work, scratch, args);
             }
             Kernel::StoreKv(args) => attention::store_kv(ctx, isa, scratch, args),
             Kernel::CrossWeights(args) => attention::cross_weights(ctx, isa, work, scratch, args),
@@ -546,11 +540,6 @@ impl Kernel<'_> {
             }
         }
     }
-}
-
-/// The level that attention runs at: with `exact`, one below the bf16 tiles.
-fn attention_isa(isa: Isa, exact: bool) -> Isa {
-    if exact && isa == Isa::Amx { Isa::Avx512 } else { isa }
 }
 
 /// Rows `ids` of a table of any type, as f32.

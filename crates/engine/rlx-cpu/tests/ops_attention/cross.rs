@@ -5,7 +5,7 @@ use rlx_cpu::attention::{
     AttentionArgs, CrossWeightsArgs, KvDType, KvLayerView, KvLayout, ScoreBias, SeqSpan, StoreArgs, attention,
     attention_scratch_bytes, cross_weights, cross_weights_scratch_bytes, store_kv, store_scratch_bytes,
 };
-use rlx_cpu::{Isa, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
+use rlx_cpu::{Isa, Precision, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
 
 use super::{levels, nmse, noise, stored};
 
@@ -179,6 +179,7 @@ impl Fixture {
             bias: ScoreBias::default(),
             spans: &spans,
             cache: Some(&view),
+            precision: Precision::Auto,
         };
         let mut scratch = vec![0xFFu8; attention_scratch_bytes(&args, isa, threads)];
         let scratch = SharedSlice::new(&mut scratch);

@@ -9,7 +9,7 @@ use rlx_cpu::attention::{
 };
 use rlx_cpu::math::RopeStyle;
 use rlx_cpu::rows::{rms_norm_row, rope_row};
-use rlx_cpu::{Isa, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
+use rlx_cpu::{Isa, Precision, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
 
 /// The levels this machine can run; the others are named as skipped.
 fn levels() -> Vec<Isa> {
@@ -207,7 +207,7 @@ impl Fixture {
     }
 
     /// Outputs of every sequence by the kernel, chunk after chunk.
-    fn run(&self, isa: Isa, threads: usize) -> Vec<Vec<f32>> {
+    fn run(&self, isa: Isa, precision: Precision, threads: usize) -> Vec<Vec<f32>> {
         let case = &self.case;
         let pool = ThreadPool::new(threads);
         let block_len = case.block_len;
@@ -271,6 +271,7 @@ impl Fixture {
                 bias: ScoreBias::default(),
                 spans: &spans,
                 cache: view.as_ref(),
+                precision,
             };
             let mut scratch = vec![0xFFu8; attention_scratch_bytes(&args, isa, threads)];
             let scratch = SharedSlice::new(&mut scratch);
@@ -317,30 +318,35 @@ fn check(case: Case) {
     let fixture = Fixture::new(case);
     let rounded = fixture.reference(fixture.case.cache);
     let exact = fixture.reference(None);
-    for isa in levels() {
+    for (isa, precision) in levels().into_iter().flat_map(|isa| PRECISIONS.map(|precision| (isa, precision))) {
         for threads in 1..=3 {
-            let got = fixture.run(isa, threads);
+            let got = fixture.run(isa, precision, threads);
             // f32 sums over a context of hundreds: 1e-6 relative, squared. A key within an ulp of a rounding boundary may
             // round the other way: half an ulp of f16 (2^-11) or of a 127th in one element of hundreds.
-            let limit = match (isa, fixture.case.cache) {
-                (_, None | Some(KvDType::F32)) => 1e-11,
+            let limit = match (isa, precision, fixture.case.cache) {
+                (_, _, Some(KvDType::F32)) => 1e-11,
                 // bf16 queries, keys, weights and values: 2^-9 each at most.
-                (Isa::Amx, _) => 5e-5,
-                (_, Some(KvDType::F16)) => 1e-9,
-                (_, Some(KvDType::Q8)) => 2e-6,
+                (Isa::Avx512 | Isa::Amx, Precision::Bf16, _) => 5e-5,
+                (Isa::Amx, Precision::Auto, Some(_)) => 5e-5,
+                (_, _, None) => 1e-11,
+                (_, _, Some(KvDType::F16)) => 1e-9,
+                (_, _, Some(KvDType::Q8)) => 2e-6,
             };
             let error = nmse(&got, &rounded);
-            assert!(error < limit, "{isa} {threads} threads {:?}: {error:e}", fixture.case);
+            assert!(error < limit, "{isa} {precision:?} {threads} threads {:?}: {error:e}", fixture.case);
             let limit = match fixture.case.cache {
-                None | Some(KvDType::F32) => 1e-11,
+                None => limit,
+                Some(KvDType::F32) => 1e-11,
                 Some(KvDType::F16) => 5e-5,
                 Some(KvDType::Q8) => 1e-3,
             };
             let error = nmse(&got, &exact);
-            assert!(error < limit, "{isa} {threads} threads {:?}: {error:e} from exact", fixture.case);
+            assert!(error < limit, "{isa} {precision:?} {threads} threads {:?}: {error:e} from exact", fixture.case);
         }
     }
 }
+
+const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Auto, Precision::Bf16];
 
 const CACHES: [Option<KvDType>; 4] = [None, Some(KvDType::F32), Some(KvDType::F16), Some(KvDType::Q8)];
 
@@ -452,9 +458,11 @@ fn long_contexts_are_cut_for_the_threads() {
 fn steps_equal_one_prefill() {
     for isa in levels() {
         for threads in 1..=2 {
-            let whole = Fixture::new(Case::new(4, 2, 32, Some(KvDType::F16), &[&[90]])).run(isa, threads);
+            let whole =
+                Fixture::new(Case::new(4, 2, 32, Some(KvDType::F16), &[&[90]])).run(isa, Precision::Auto, threads);
             for chunks in [vec![1; 90], vec![17, 1, 1, 30, 40, 1], vec![64, 26], vec![89, 1]] {
-                let steps = Fixture::new(Case::new(4, 2, 32, Some(KvDType::F16), &[&chunks])).run(isa, threads);
+                let steps = Fixture::new(Case::new(4, 2, 32, Some(KvDType::F16), &[&chunks]));
+                let steps = steps.run(isa, Precision::Auto, threads);
                 let whole: Vec<Vec<f64>> = vec![whole[0].iter().map(|&x| f64::from(x)).collect()];
                 let error = nmse(&steps, &whole);
                 // Prefill on AMX rounds to bf16, decoding does not.
@@ -472,7 +480,7 @@ fn large_scores_neither_overflow_nor_vanish() {
     let want = fixture.reference(None);
     for isa in levels() {
         // Scores of thousands lose digits to rounding before the exponential.
-        let error = nmse(&fixture.run(isa, 2), &want);
+        let error = nmse(&fixture.run(isa, Precision::Bf16, 2), &want);
         assert!(error < 1e-5, "{isa}: {error:e}");
     }
 }
@@ -564,6 +572,8 @@ fn biased_attention_adds_to_scores() {
             }
 
             for (threads, &isa) in (1..=3).flat_map(|threads| levels.iter().map(move |isa| (threads, isa))) {
+                // A bias is added in f32 whatever is allowed.
+                let precision = PRECISIONS[threads - 1];
                 let pool = ThreadPool::new(threads);
                 let mut data = vec![0.0; total * width];
                 let args = AttentionArgs {
@@ -584,6 +594,7 @@ fn biased_attention_adds_to_scores() {
                     bias: ScoreBias { distance, key: case.keys.then_some(&keys[..]) },
                     spans: &spans,
                     cache: None,
+                    precision,
                 };
                 let mut scratch = vec![0u8; attention_scratch_bytes(&args, isa, threads)];
                 let scratch = SharedSlice::new(&mut scratch);

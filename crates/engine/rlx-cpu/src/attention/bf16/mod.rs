@@ -1,0 +1,286 @@
+//! Attention of many query rows in bf16: keys, queries, weights and values rounded to it, products summed in f32, on the AMX
+//! unit or by `vdpbf16ps`.
+//!
+//! Both products are of 16 x 16 tiles with 32 terms a step. The left side is kept as tiles `[16 rows][32]`, the right side as
+//! tiles of pairs `[16 pairs][16 columns][2]`; consecutive steps are consecutive tiles of 1 KB. Scores come out key by key,
+//! `[tokens, rows]`, so that maxima, sums and masks are lane by lane; the weights are turned on their way to bf16, so that the
+//! outputs are row by row.
+
+mod amx;
+mod dot;
+mod pack;
+
+use std::arch::x86_64::*;
+use std::f32::consts::LOG2_E;
+
+use pack::{pack_keys, pack_queries, pack_values, pairs};
+
+use super::kv::{F16Element, F32Element, KvDType, KvElement, Q8Element};
+use super::plan::TILE_TOKENS;
+use super::run::{LOWEST, Tile};
+use crate::Isa;
+use crate::linear::Tiles;
+use crate::math::functions::{polynomial, soft_cap};
+use crate::math::simd::{Avx512, Simd};
+
+/// Query rows at most: products are so fast that unpacking keys and values must be shared by many.
+pub(super) const TILE_ROWS: usize = 128;
+/// bf16 values of a tile.
+const TILE: usize = 512;
+/// Terms of one step.
+const STEP: usize = 32;
+/// Score of what a row does not see: so far below `LOWEST` that its weight is 0 even where nothing else was seen.
+const HIDDEN: f32 = 2.0 * LOWEST;
+
+/// What multiplies the tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// The AMX unit.
+    Amx,
+    /// `vdpbf16ps`.
+    Dot,
+}
+
+impl Unit {
+    /// The unit that kernels of this level may use, if the machine has it and it is faster than f32.
+    pub(super) fn of(isa: Isa) -> Option<Unit> {
+        let converts = is_x86_feature_detected!("avx512bf16");
+        match isa {
+            Isa::Amx if converts => Some(Unit::Amx),
+            // Twice the rate of f32 FMA on AMD's processors, half of it on Intel's.
+            Isa::Avx512 if converts && crate::isa::is_amd() => Some(Unit::Dot),
+            _ => None,
+        }
+    }
+}
+
+/// `out (+)= left right` for two tiles of 16 rows on the left and two of 16 columns on the right, each followed by those of the
+/// further `steps`: four squares, of which those of the first rows come first. Rows of `out` are `stride` apart. The same tile
+/// may be there twice, and so its square.
+///
+/// # Safety
+/// The tiles and squares are there.
+type Square = unsafe fn([*const u32; 2], [*const u32; 2], usize, [*mut f32; 4], usize, bool);
+
+/// f32 of working memory for `columns` (a multiple of 16) query rows.
+pub(super) fn work_floats(columns: usize, k_pad: usize, v_pad: usize) -> usize {
+    let steps = k_pad.next_multiple_of(STEP);
+    // Queries, keys, values and weights in bf16; scores, limits and factors in f32; one tile to turn.
+    (columns * steps + TILE_TOKENS * (steps + v_pad) + columns * TILE_TOKENS) / 2
+        + TILE_TOKENS * columns
+        + 3 * columns
+        + TILE / 2
+}
+
+/// Takes the tile through its context. Outputs are not yet divided by their sums.
+///
+/// # Panics
+/// If the processor lacks the unit.
+pub(super) fn many(unit: Unit, tile: &mut Tile<'_>) {
+    let isa = if unit == Unit::Amx { Isa::Amx } else { Isa::Avx512 };
+    assert!(isa.is_available() && Unit::of(isa) == Some(unit));
+    // SAFETY: the features are there, and with AMX so is the right to use it.
+    unsafe { many_of_type(unit, tile) }
+}
+
+/// # Safety
+/// The processor has the unit.
+#[target_feature(enable = "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn many_of_type(unit: Unit, tile: &mut Tile<'_>) {
+    // SAFETY: the caller's promise.
+    let _tiles = (unit == Unit::Amx).then(|| unsafe { Tiles::configure() });
+    let square: Square = if unit == Unit::Amx { amx::square } else { dot::square };
+    match tile.source.layout().dtype {
+        KvDType::F32 => run::<F32Element>(square, tile),
+        KvDType::F16 => run::<F16Element>(square, tile),
+        KvDType::Q8 => run::<Q8Element>(square, tile),
+    }
+}
+
+/// The parts of a thread's working memory.
+struct Memory<'m> {
+    /// Queries: right-hand tiles `[columns / 16][k steps]`.
+    q: &'m mut [u32],
+    /// Keys: left-hand tiles `[TILE_TOKENS / 16][k steps]`.
+    keys: &'m mut [u32],
+    /// Values: right-hand tiles `[v_pad / 16][TILE_TOKENS / 32]`.
+    values: &'m mut [u32],
+    /// Weights: left-hand tiles `[columns / 16][TILE_TOKENS / 32]`.
+    weights: &'m mut [u32],
+    /// One tile before it is turned.
+    turn: &'m mut [u32],
+    /// Scores: `[TILE_TOKENS, columns]`.
+    scores: &'m mut [f32],
+    /// First and one past the last visible token of each row, from the tile's first token.
+    first: &'m mut [f32],
+    last: &'m mut [f32],
+    /// What each row's earlier sums are multiplied by.
+    alpha: &'m mut [f32],
+}
+
+#[target_feature(enable = "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn run<E: KvElement>(square: Square, tile: &mut Tile<'_>) {
+    let rows = tile.item.rows;
+    let columns = rows.next_multiple_of(16);
+    let (k_pad, v_pad) = (tile.k_pad, tile.v_pad);
+    let k_steps = k_pad.div_ceil(STEP);
+    let work = std::mem::take(&mut tile.work);
+    let (scores, rest) = work.split_at_mut(TILE_TOKENS * columns);
+    let (first, rest) = rest.split_at_mut(columns);
+    let (last, rest) = rest.split_at_mut(columns);
+    let (alpha, rest) = rest.split_at_mut(columns);
+    let rest: &mut [u32] = bytemuck::cast_slice_mut(rest);
+    let (q, rest) = rest.split_at_mut(columns * k_steps * STEP / 2);
+    let (keys, rest) = rest.split_at_mut(TILE_TOKENS * k_steps * STEP / 2);
+    let (values, rest) = rest.split_at_mut(TILE_TOKENS * v_pad / 2);
+    let (weights, rest) = rest.split_at_mut(columns * TILE_TOKENS / 2);
+    let turn = &mut rest[..TILE / 2];
+    let mut memory = Memory { q, keys, values, weights, turn, scores, first, last, alpha };
+
+    tile.q[rows * k_pad..columns * k_pad].fill(0.0);
+    tile.o[..columns * v_pad].fill(0.0);
+    tile.max.fill(LOWEST);
+    tile.sum.fill(0.0);
+    pack_queries(tile, &mut memory, columns, k_steps);
+
+    let mut start = tile.context.start;
+    while start < tile.context.end {
+        let n = TILE_TOKENS.min(tile.context.end - start);
+        pack_keys::<E>(tile, &mut memory, start, n, k_steps);
+        // SAFETY: tiles of n (rounded up) keys and of all queries, with k_steps each; scores of as many rows and columns.
+        unsafe {
+            product(
+                square,
+                (memory.keys.as_ptr(), n.div_ceil(16)),
+                (memory.q.as_ptr(), columns / 16),
+                k_steps,
+                k_steps,
+                memory.scores.as_mut_ptr(),
+                columns,
+                false,
+            );
+        }
+        softmax(tile, &mut memory, start, n, columns);
+        pack_values::<E>(tile, &mut memory, start, n);
+        // SAFETY: tiles of all weights and values, of which the first n (rounded up) tokens count; outputs of as many rows
+        // and columns.
+        unsafe {
+            product(
+                square,
+                (memory.weights.as_ptr(), columns / 16),
+                (memory.values.as_ptr(), v_pad / 16),
+                n.div_ceil(STEP),
+                TILE_TOKENS / STEP,
+                tile.o.as_mut_ptr(),
+                v_pad,
+                true,
+            );
+        }
+        start += n;
+    }
+}
+
+/// `2^x` for `x <= 0`, exact at 0, to 5e-6: far closer than the bf16 it becomes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn exp2_coarse(x: Avx512) -> Avx512 {
+    let n = x.round();
+    let r = x - n;
+    polynomial(r, [0.693_124_1, 0.240_241_05, 0.055_907_212, 0.009_582_777]).fma(r, Avx512::splat(1.0)).scale2(n)
+}
+
+/// Scores of `n` tokens from `start` become weights, as left-hand tiles; maxima, sums and outputs follow.
+#[target_feature(enable = "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn softmax(tile: &mut Tile<'_>, memory: &mut Memory<'_>, start: usize, n: usize, columns: usize) {
+    let all_visible = tile.limits(start, n, &mut memory.first[..columns], &mut memory.last[..columns]);
+    let (max, sum) = (&mut tile.max[..columns], &mut tile.sum[..columns]);
+    let (first, last, alpha) = (&memory.first[..columns], &memory.last[..columns], &mut memory.alpha[..columns]);
+    let scores = &mut memory.scores[..TILE_TOKENS * columns];
+    let hidden = Avx512::splat(HIDDEN);
+    for j in (0..columns).step_by(16) {
+        // SAFETY: rows of scores and the vectors have `columns` elements, of which j..j + 16 are taken; turn and each tile
+        // of weights hold 16 rows of 16 words.
+        unsafe {
+            let column = scores.as_mut_ptr().add(j);
+            let mut largest = [Avx512::load(max.as_ptr().add(j)), Avx512::splat(LOWEST)];
+            let before = largest[0];
+            if tile.softcap.is_none() && all_visible {
+                for t in 0..n {
+                    largest[t % 2] = largest[t % 2].max(Avx512::load(column.add(t * columns)));
+                }
+            } else {
+                let (first, last) = (Avx512::load(first.as_ptr().add(j)), Avx512::load(last.as_ptr().add(j)));
+                for t in 0..n {
+                    let p = column.add(t * columns);
+                    let mut x = Avx512::load(p);
+                    if let Some(cap) = tile.softcap {
+                        x = soft_cap(x, Avx512::splat(cap)) * Avx512::splat(LOG2_E);
+                    }
+                    let t = Avx512::splat(t as f32);
+                    x = Avx512::select(t.lt(last), x, hidden);
+                    x = Avx512::select(t.lt(first), hidden, x);
+                    x.store(p);
+                    largest[0] = largest[0].max(x);
+                }
+            }
+            let largest = largest[0].max(largest[1]);
+            largest.store(max.as_mut_ptr().add(j));
+            let factor = exp2_coarse(before - largest);
+            factor.store(alpha.as_mut_ptr().add(j));
+            let mut totals = [Avx512::zero(); 2];
+            for step in 0..n.div_ceil(STEP) {
+                for pair in 0..16 {
+                    let t = step * STEP + 2 * pair;
+                    let mut weight = [Avx512::zero(); 2];
+                    for i in 0..2 {
+                        if t + i < n {
+                            weight[i] = exp2_coarse(Avx512::load(column.add((t + i) * columns)) - largest);
+                            totals[i] = totals[i] + weight[i];
+                        }
+                    }
+                    let turn = memory.turn.as_mut_ptr().add(pair * 16);
+                    _mm512_storeu_si512(turn.cast(), pairs(weight[0], weight[1]));
+                }
+                let dst = memory.weights[(j / 16 * (TILE_TOKENS / STEP) + step) * (TILE / 2)..].as_mut_ptr();
+                Avx512::transpose(memory.turn.as_ptr().cast(), 16, dst.cast(), 16);
+            }
+            let total = totals[0] + totals[1];
+            Avx512::load(sum.as_ptr().add(j)).fma(factor, total).store(sum.as_mut_ptr().add(j));
+        }
+    }
+    for (row, &factor) in tile.o.chunks_exact_mut(tile.v_pad).zip(alpha.iter()) {
+        if factor != 1.0 {
+            row.iter_mut().for_each(|x| *x *= factor);
+        }
+    }
+}
+
+/// `out [16 m, 16 n] (+)= left right` for `m` left-hand rows of tiles and `n` right-hand columns of tiles. Of each, `steps` tiles
+/// count and `row_steps` lie from one to the next.
+///
+/// # Safety
+/// `square` can run here. Both sides hold their tiles, and `out` as many rows, `stride` elements apart.
+unsafe fn product(
+    square: Square,
+    (left, m): (*const u32, usize),
+    (right, n): (*const u32, usize),
+    steps: usize,
+    row_steps: usize,
+    out: *mut f32,
+    stride: usize,
+    accumulate: bool,
+) {
+    for i in (0..m).step_by(2) {
+        for j in (0..n).step_by(2) {
+            // An odd one out is computed twice, and written twice with the same result.
+            let (i1, j1) = ((i + 1).min(m - 1), (j + 1).min(n - 1));
+            // SAFETY: all tile indices are below m and n.
+            unsafe {
+                let left = [i, i1].map(|i| left.add(i * row_steps * (TILE / 2)));
+                let right = [j, j1].map(|j| right.add(j * row_steps * (TILE / 2)));
+                let at = |i: usize, j: usize| out.add(i * 16 * stride + j * 16);
+                square(left, right, steps, [at(i, j), at(i, j1), at(i1, j), at(i1, j1)], stride, accumulate);
+            }
+        }
+    }
+}
