@@ -1,11 +1,14 @@
-//! From a tile of products to the output: bias, then the epilogue.
+//! From a tile of products to the output: bias, then the epilogue, in one pass.
 
 use std::ops::Range;
 
+use rlx_ir::Activation;
+
 use super::plan::UNIT;
-use super::{Epilogue, LinearArgs, LinearPart};
+use super::{Epilogue, LinearArgs, LinearPart, RowsIn};
 use crate::Isa;
-use crate::math::ActivationMath;
+use crate::math::activate;
+use crate::math::simd::{Simd, simd_dispatch};
 
 /// Finishes the products of `tokens` with the rows of a unit that starts at row `first`; `tile[i * UNIT + j]` is token
 /// `tokens.start + i`, row `first + j`. With a gate, `up` is the second part and its tile.
@@ -16,131 +19,111 @@ pub(crate) unsafe fn finish(
     isa: Isa,
     args: &LinearArgs<'_>,
     part: &LinearPart<'_>,
-    tile: &mut [f32],
-    up: Option<(&LinearPart<'_>, &mut [f32])>,
-    tokens: Range<usize>,
-    first: usize,
-) {
-    // SAFETY: passed on.
-    unsafe {
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Amx => finish_avx512(isa, args, part, tile, up, tokens, first),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => finish_avx2(isa, args, part, tile, up, tokens, first),
-            _ => finish_any(isa, args, part, tile, up, tokens, first),
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-unsafe fn finish_avx512(
-    isa: Isa,
-    args: &LinearArgs<'_>,
-    part: &LinearPart<'_>,
-    tile: &mut [f32],
-    up: Option<(&LinearPart<'_>, &mut [f32])>,
-    tokens: Range<usize>,
-    first: usize,
-) {
-    // SAFETY: passed on.
-    unsafe { finish_any(isa, args, part, tile, up, tokens, first) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn finish_avx2(
-    isa: Isa,
-    args: &LinearArgs<'_>,
-    part: &LinearPart<'_>,
-    tile: &mut [f32],
-    up: Option<(&LinearPart<'_>, &mut [f32])>,
-    tokens: Range<usize>,
-    first: usize,
-) {
-    // SAFETY: passed on.
-    unsafe { finish_any(isa, args, part, tile, up, tokens, first) }
-}
-
-/// # Safety
-/// No other thread touches these elements of the output.
-#[inline(always)]
-unsafe fn finish_any(
-    isa: Isa,
-    args: &LinearArgs<'_>,
-    part: &LinearPart<'_>,
-    tile: &mut [f32],
-    up: Option<(&LinearPart<'_>, &mut [f32])>,
+    tile: &[f32],
+    up: Option<(&LinearPart<'_>, &[f32])>,
     tokens: Range<usize>,
     first: usize,
 ) {
     let width = (part.weight.rows() - first).min(UNIT);
-    // Whole rows of the tile, whatever lies in its unused columns: a copy of `width` is made last.
-    let tile = &mut tile[..tokens.len() * UNIT];
-    add_bias(tile, part, first, width);
-    match args.epilogue {
-        Epilogue::Activation(activation) => activation.apply_slice(isa, tile),
-        Epilogue::Gated(activation) => {
-            activation.apply_slice(isa, tile);
-            if let Some((part, up)) = up {
-                add_bias(&mut up[..tile.len()], part, first, width);
-                for (y, &u) in tile.iter_mut().zip(up.iter()) {
-                    *y *= u;
+    let bias = |part: &LinearPart<'_>| {
+        // What leaves every number as it is.
+        let mut padded = [-0.0; UNIT];
+        if let Some(bias) = part.bias {
+            padded[..width].copy_from_slice(&bias[first..first + width]);
+        }
+        padded
+    };
+    let tile = Products { tile, bias: bias(part) };
+    let up = up.map(|(part, tile)| Products { tile, bias: bias(part) });
+    finished(isa, args.epilogue, part, &Finish { tile, up, tokens, first, width });
+}
+
+/// The products of a part, and what is added to each of a token.
+struct Products<'a> {
+    tile: &'a [f32],
+    bias: [f32; UNIT],
+}
+
+impl Products<'_> {
+    /// The sums of token `i` from row `j` of the unit on.
+    #[inline(always)]
+    fn load<V: Simd>(&self, i: usize, j: usize) -> V {
+        let tile = &self.tile[i * UNIT..(i + 1) * UNIT];
+        assert!(j + V::LANES <= UNIT);
+        // SAFETY: LANES elements from j on, by the check.
+        unsafe { V::load(tile.as_ptr().add(j)) + V::load(self.bias.as_ptr().add(j)) }
+    }
+}
+
+/// What is finished, and where it goes.
+struct Finish<'a> {
+    tile: Products<'a>,
+    up: Option<Products<'a>>,
+    tokens: Range<usize>,
+    first: usize,
+    width: usize,
+}
+
+simd_dispatch! {
+    fn finished(epilogue: Epilogue<'_>, part: &LinearPart<'_>, what: &Finish<'_>) = finished_v
+}
+
+#[inline(always)]
+fn finished_v<V: Simd>(epilogue: Epilogue<'_>, part: &LinearPart<'_>, what: &Finish<'_>) {
+    // Each function is a loop of its own.
+    macro_rules! activated {
+        ($chosen:expr, $($name:ident)*) => {
+            match $chosen {
+                $(Activation::$name => what.rows::<V>(part, None, false, |y| activate(Activation::$name, y)),)*
+            }
+        };
+    }
+    match epilogue {
+        Epilogue::None => what.rows::<V>(part, None, false, |y| y),
+        Epilogue::Add(residual) => what.rows::<V>(part, Some(residual), false, |y| y),
+        Epilogue::Accumulate => what.rows::<V>(part, None, true, |y| y),
+        Epilogue::Scale(factor) => what.rows::<V>(part, None, false, |y| y * V::splat(factor)),
+        Epilogue::Activation(activation) | Epilogue::Gated(activation) => {
+            activated!(activation, Silu GeluTanh GeluErf QuickGelu Relu Relu2 Sigmoid Tanh);
+        }
+    }
+}
+
+impl Finish<'_> {
+    /// Writes `function` of each sum, times that of the gate's second part, plus the residual or what is there.
+    #[inline(always)]
+    fn rows<V: Simd>(
+        &self,
+        part: &LinearPart<'_>,
+        residual: Option<RowsIn<'_>>,
+        accumulate: bool,
+        function: impl Fn(V) -> V,
+    ) {
+        for (i, t) in self.tokens.clone().enumerate() {
+            let at = t * part.out.stride + self.first;
+            // SAFETY: `finish`'s caller promises that no other thread touches these elements.
+            let out = unsafe { part.out.data.part(at..at + self.width) };
+            let residual = residual.map(|rows| &rows.data[t * rows.stride + self.first..][..self.width]);
+            for j in (0..self.width).step_by(V::LANES) {
+                let mut y = function(self.tile.load::<V>(i, j));
+                if let Some(up) = &self.up {
+                    y = y * up.load::<V>(i, j);
+                }
+                let n = self.width - j;
+                let place = out[j..].as_mut_ptr();
+                let added = match residual {
+                    Some(residual) => Some(residual[j..].as_ptr()),
+                    None => accumulate.then_some(place.cast_const()),
+                };
+                // SAFETY: n elements are left of the output, and of what is added.
+                unsafe {
+                    if n >= V::LANES {
+                        added.map_or(y, |added| y + V::load(added)).store(place);
+                    } else {
+                        added.map_or(y, |added| y + V::load_part(added, n)).store_part(place, n);
+                    }
                 }
             }
-        }
-        Epilogue::Scale(factor) => {
-            for y in tile.iter_mut() {
-                *y *= factor;
-            }
-        }
-        Epilogue::None | Epilogue::Add(_) | Epilogue::Accumulate => {}
-    }
-    for (y, t) in tile.as_chunks::<UNIT>().0.iter().zip(tokens) {
-        let at = t * part.out.stride + first;
-        // SAFETY: the caller's promise.
-        let out = unsafe { part.out.data.part(at..at + width) };
-        let residual = match args.epilogue {
-            Epilogue::Add(residual) => Some(&residual.data[t * residual.stride + first..][..width]),
-            _ => None,
-        };
-        let accumulate = matches!(args.epilogue, Epilogue::Accumulate);
-        // A length that is known is moved in registers.
-        match <&mut [f32; UNIT]>::try_from(&mut *out) {
-            Ok(out) => put(y, residual, accumulate, out),
-            Err(_) => put(&y[..width], residual, accumulate, out),
-        }
-    }
-}
-
-/// Writes finished results of one token, after adding what is added to them.
-#[inline(always)]
-fn put(y: &[f32], residual: Option<&[f32]>, accumulate: bool, out: &mut [f32]) {
-    match residual {
-        Some(residual) => {
-            for ((out, &y), &r) in out.iter_mut().zip(y).zip(residual) {
-                *out = y + r;
-            }
-        }
-        None if accumulate => {
-            for (out, &y) in out.iter_mut().zip(y) {
-                *out += y;
-            }
-        }
-        None => out.copy_from_slice(y),
-    }
-}
-
-#[inline(always)]
-fn add_bias(tile: &mut [f32], part: &LinearPart<'_>, first: usize, width: usize) {
-    let Some(bias) = part.bias else { return };
-    let bias = &bias[first..first + width];
-    let mut padded = [0.0; UNIT];
-    padded[..width].copy_from_slice(bias);
-    for y in tile.as_chunks_mut::<UNIT>().0 {
-        for (y, &b) in y.iter_mut().zip(&padded) {
-            *y += b;
         }
     }
 }

@@ -209,9 +209,9 @@ impl Walk<'_> {
     /// # Safety
     /// As [`Walk::item`].
     pub(super) unsafe fn finish(&mut self, parts: &[LinearPart<'_>], tokens: Range<usize>, first: usize) {
-        let [gate, up] = &mut self.tiles;
-        let up = parts.get(1).map(|part| (part, up.0.as_mut_slice()));
+        let [gate, up] = &self.tiles;
+        let up = parts.get(1).map(|part| (part, up.0.as_slice()));
         // SAFETY: this thread alone writes these tokens' results with these rows.
-        unsafe { finish(self.isa, self.args, &parts[0], &mut gate.0, up, tokens, first) };
+        unsafe { finish(self.isa, self.args, &parts[0], &gate.0, up, tokens, first) };
     }
 }

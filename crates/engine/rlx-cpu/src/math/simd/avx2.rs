@@ -162,10 +162,14 @@ impl Simd for Avx2 {
     unsafe fn transpose(src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize) {
         // SAFETY: see above.
         unsafe {
-            // Pairs of rows r and r + 4 share a register, so that the shuffles within 128 bits finish the job.
-            let row = |i: usize, half: usize| _mm_loadu_ps(src.add(i * src_stride + half * 4));
+            // Pairs of rows r and r + 4 share a register, so that the shuffles within 128 bits finish the job. No closures: they
+            // would be functions without the features.
             for half in 0..2 {
-                let r: [__m256; 4] = std::array::from_fn(|i| _mm256_set_m128(row(i + 4, half), row(i, half)));
+                let mut r = [_mm256_setzero_ps(); 4];
+                for (i, r) in r.iter_mut().enumerate() {
+                    let row = src.add(i * src_stride + half * 4);
+                    *r = _mm256_set_m128(_mm_loadu_ps(row.add(4 * src_stride)), _mm_loadu_ps(row));
+                }
                 let lo01 = _mm256_unpacklo_ps(r[0], r[1]);
                 let hi01 = _mm256_unpackhi_ps(r[0], r[1]);
                 let lo23 = _mm256_unpacklo_ps(r[2], r[3]);

@@ -148,15 +148,16 @@ impl Simd for Avx512 {
         // SAFETY: see above.
         unsafe {
             // Each register takes the same quarter of rows r, r + 4, r + 8, r + 12, so that the shuffles within 128 bits
-            // finish the job.
+            // finish the job. No closures: they would be functions without the features.
             for quarter in 0..4 {
-                let row = |i: usize| _mm_loadu_ps(src.add(i * src_stride + quarter * 4));
-                let r: [__m512; 4] = std::array::from_fn(|i| {
-                    let x = _mm512_castps128_ps512(row(i));
-                    let x = _mm512_insertf32x4::<1>(x, row(i + 4));
-                    let x = _mm512_insertf32x4::<2>(x, row(i + 8));
-                    _mm512_insertf32x4::<3>(x, row(i + 12))
-                });
+                let mut r = [_mm512_setzero_ps(); 4];
+                for (i, r) in r.iter_mut().enumerate() {
+                    let row = src.add(i * src_stride + quarter * 4);
+                    let x = _mm512_castps128_ps512(_mm_loadu_ps(row));
+                    let x = _mm512_insertf32x4::<1>(x, _mm_loadu_ps(row.add(4 * src_stride)));
+                    let x = _mm512_insertf32x4::<2>(x, _mm_loadu_ps(row.add(8 * src_stride)));
+                    *r = _mm512_insertf32x4::<3>(x, _mm_loadu_ps(row.add(12 * src_stride)));
+                }
                 let lo01 = _mm512_unpacklo_ps(r[0], r[1]);
                 let hi01 = _mm512_unpackhi_ps(r[0], r[1]);
                 let lo23 = _mm512_unpacklo_ps(r[2], r[3]);
