@@ -173,6 +173,17 @@ impl Segmenter {
         }
     }
 
+    /// Whether the present window is in speech, which may yet turn out too short.
+    pub fn is_speech(&self) -> bool {
+        self.speech.is_some()
+    }
+
+    /// The speech that has not ended, up to here, if it is long enough already; not padded.
+    pub fn so_far(&self) -> Option<Segment> {
+        let segment = Segment { start: self.speech?, end: self.silence.unwrap_or(self.now) };
+        (segment.end.saturating_sub(segment.start) as f64 > self.min_speech).then_some(segment)
+    }
+
     /// Ends the stream, which had `samples` samples: speech that goes on ends there. The segmenter is then as new.
     pub fn finish(&mut self, samples: u64, out: &mut Vec<Segment>) {
         if let Some(start) = self.speech.take()

@@ -27,7 +27,7 @@ mod weights;
 
 pub use config::WhisperConfig;
 pub use formats::register_formats;
-pub use heard::heard;
+pub use heard::Heard;
 pub use model::WhisperModel;
 pub use runner::{WhisperBuilder, WhisperRunner};
 pub use text::{LANGUAGES, Task, WhisperText, language_code, language_name};

@@ -9,7 +9,7 @@ use rlx_weights::Checkpoint;
 use crate::decode::SpeechModel;
 use crate::text::{MULTILINGUAL_VOCAB, WhisperText};
 use crate::transcribe::{LogMel, TranscribeOptions, Transcriber, Transcript};
-use crate::{WhisperModel, heard, register_formats};
+use crate::{Heard, WhisperModel, register_formats};
 
 /// Transcribes sounds with a Whisper model.
 ///
@@ -93,12 +93,13 @@ impl WhisperRunner {
         Transcriber::new(model, text, options)
     }
 
-    /// Transcribes a sound, mono at 16 kHz. Windows without anything like speech ([`heard()`](crate::heard())) are not read.
+    /// Transcribes a sound, mono at 16 kHz. Windows without anything like speech ([`Heard`]) are not read.
     ///
     /// # Errors
     /// If the model fails.
     pub fn transcribe_samples(&mut self, samples: &[f32]) -> Result<Transcript, CoreError> {
         let mel = LogMel::of(samples, self.model().facts().n_mels)?;
-        self.transcribe_where(&mel, &heard(samples)?, &mut |_| ControlFlow::Continue(()))
+        let mut heard = Heard::new(samples)?;
+        self.transcribe_where(&mel, &mut |frames| heard.reaches_into(frames), &mut |_| ControlFlow::Continue(()))
     }
 }

@@ -4,9 +4,9 @@ mod support;
 
 use std::ops::ControlFlow;
 
-use rlx_whisper::Task;
 use rlx_whisper::decode::{DecodeOptions, SpeechModel};
 use rlx_whisper::transcribe::{Event, LogMel, StreamOptions, TranscribeOptions, Transcriber, Transcript};
+use rlx_whisper::{Heard, Task};
 use support::*;
 
 /// Timestamp, text, timestamp.
@@ -107,7 +107,10 @@ fn windows_without_speech_are_not_read() {
         [(vec![], 0), (vec![0..0, 3000..3001], 1), (vec![5999..6000, 9000..9000], 1), (vec![7..7, 9000..9100], 0)]
     {
         let mut transcriber = Transcriber::new(Fake::new(script), text(false), TranscribeOptions::default()).unwrap();
-        let found = transcriber.transcribe_where(&mel, &spans, &mut go_on).unwrap();
+        let heard = |window: std::ops::Range<usize>| {
+            spans.iter().any(|s: &std::ops::Range<usize>| s.start.max(window.start) < s.end.min(window.end))
+        };
+        let found = transcriber.transcribe_where(&mel, &mut { heard }, &mut go_on).unwrap();
         assert_eq!((found.segments.len(), transcriber.model().encoded.len()), (words, words), "{spans:?}");
     }
 }
@@ -116,16 +119,24 @@ fn windows_without_speech_are_not_read() {
 fn speech_is_heard_and_noise_is_not() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../rlx-vad/tests/data/jfk.flac");
     let speech = rlx_audio::load(path, 16_000).unwrap().samples;
-    let spans = rlx_whisper::heard(&speech).unwrap();
-    assert!(spans.first().is_some_and(|s| s.start < 100) && spans.last().is_some_and(|s| s.end > 1000), "{spans:?}");
-    assert!(spans.windows(2).all(|s| s[0].end <= s[1].start + 1), "{spans:?}");
+    assert!(Heard::new(&speech).unwrap().reaches_into(0..3000));
+    // A minute of silence with the speech in the middle: 25.0 to 36.0 s.
+    let mut minute = vec![0.0; 960_000];
+    minute[400_000..400_000 + speech.len()].copy_from_slice(&speech);
+    let mut heard = Heard::new(&minute).unwrap();
+    let asked = [(0..2450, false), (2450..2600, true), (2900..3500, true), (3650..6000, false), (0..3000, true)];
+    for (frames, expected) in asked {
+        assert_eq!(heard.reaches_into(frames.clone()), expected, "{frames:?}");
+        assert_eq!(Heard::new(&minute).unwrap().reaches_into(frames.clone()), expected, "{frames:?} at once");
+    }
     let mut state = 1u32;
     let noise = (0..80_000).map(|_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / 16_777_216.0 - 0.5
     });
     for sound in [vec![], vec![0.0; 100], vec![0.0; 80_000], noise.collect()] {
-        assert!(rlx_whisper::heard(&sound).unwrap().is_empty());
+        let mut heard = Heard::new(&sound).unwrap();
+        assert!([0..250, 250..3000, 9000..12_000].into_iter().all(|frames| !heard.reaches_into(frames)));
     }
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::decode::SpeechModel;
 use crate::text::MULTILINGUAL_VOCAB;
 use crate::transcribe::{LogMel, Transcriber, Transcript};
-use crate::{FAMILY, WhisperConfig, WhisperRunner, heard};
+use crate::{FAMILY, Heard, WhisperConfig, WhisperRunner};
 use args::Args;
 use show::Show;
 use sound::Sound;
@@ -120,16 +120,21 @@ fn transcribe_file<M: SpeechModel>(
         drop(sound.samples);
         transcriber.transcribe_spans(&mel, &spans, args.regions.max_region_batch, &mut |event| show.event(event))?
     } else {
-        let whole = 0..mel.frames();
-        let heard = if args.regions.no_speech_check { vec![whole] } else { heard(&sound.samples)? };
-        drop(sound.samples);
-        if heard.is_empty() {
+        let mut heard = Heard::new(&sound.samples)?;
+        let mut any = false;
+        let mut is_heard = |frames| {
+            let is_heard = args.regions.no_speech_check || heard.reaches_into(frames);
+            any |= is_heard;
+            is_heard
+        };
+        let transcript = transcriber.transcribe_where(&mel, &mut is_heard, &mut |event| show.event(event))?;
+        if !any {
             ctx.note(&format!(
                 "note: no speech is heard in {}; --no-speech-check reads it all the same",
                 path.display()
             ));
         }
-        transcriber.transcribe_where(&mel, &heard, &mut |event| show.event(event))?
+        transcript
     };
     show.end()?;
     plan.write(path, &transcript, ctx)?;

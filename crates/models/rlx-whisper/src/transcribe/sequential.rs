@@ -97,35 +97,35 @@ impl<M: SpeechModel> Transcriber<M> {
     /// # Errors
     /// If the model fails, or the spectrogram is not of its kind.
     pub fn transcribe(&mut self, mel: &LogMel, on: Listener<'_>) -> Result<Transcript, CoreError> {
-        let whole = 0..mel.frames();
-        self.transcribe_where(mel, std::slice::from_ref(&whole), on)
+        self.transcribe_where(mel, &mut |_| true, on)
     }
 
-    /// As [`Transcriber::transcribe`], but windows that none of `heard` (frames of `mel`) reaches into are not read: see
-    /// [`heard()`](crate::heard()).
+    /// As [`Transcriber::transcribe`], but windows (frames of `mel`) in which nothing is `heard` are not read: see
+    /// [`Heard`](crate::Heard). The language is found out in the first that is.
     ///
     /// # Errors
     /// As [`Transcriber::transcribe`].
     pub fn transcribe_where(
         &mut self,
         mel: &LogMel,
-        heard: &[Range<usize>],
+        heard: &mut dyn FnMut(Range<usize>) -> bool,
         on: Listener<'_>,
     ) -> Result<Transcript, CoreError> {
         let content = mel.frames();
         let mut all = Vec::new();
-        if content == 0 || heard.is_empty() {
-            return Ok(Transcript::new(all, self.options.language_code()?.unwrap_or_default().to_owned()));
-        }
-        let Some(speech) = self.speech(mel, on)? else { return Ok(Transcript::default()) };
+        let mut speech: Option<Speech> = None;
         let facts = self.model.facts();
         let mut history = self.history()?;
         let mut seek = 0;
         while seek < content {
             let place = Place { seek, size: facts.window_frames.min(content - seek), content };
-            let reading = if heard.iter().any(|s| s.start.max(seek) < s.end.min(seek + place.size)) {
+            let reading = if heard(seek..seek + place.size) {
+                if speech.is_none() {
+                    speech = self.speech(mel, on)?;
+                }
+                let Some(speech) = &speech else { break };
                 let window = mel.window(seek, place.size, &facts)?;
-                self.read_window(&window, place, &speech, &history, false, on)?
+                self.read_window(&window, place, speech, &history, false, on)?
             } else {
                 Some(Reading::nothing(place))
             };
@@ -139,7 +139,11 @@ impl<M: SpeechModel> Transcriber<M> {
                 break;
             }
         }
-        Ok(Transcript::new(all, speech.language))
+        let language = match speech {
+            Some(speech) => speech.language,
+            None => self.options.language_code()?.unwrap_or_default().to_owned(),
+        };
+        Ok(Transcript::new(all, language))
     }
 
     /// Takes up what was read, and tells of it.
