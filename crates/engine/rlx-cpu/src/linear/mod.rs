@@ -18,9 +18,9 @@
 
 mod finish;
 mod format;
-mod interleave;
 mod items;
 mod kernels;
+mod lines;
 mod pack;
 mod plan;
 mod prepare;

@@ -2,9 +2,9 @@
 
 use rlx_ir::DType;
 
-use super::format::{BLOCK_GROUPS, GROUP, GROUP_QUANTS, PANEL};
-use super::interleave::BUFFER_ROWS;
+use super::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL, with_format};
 use super::kernels;
+use super::lines::LINE;
 use super::pack::Storage;
 use super::prepare::{FixedMeta, GroupMeta};
 use super::{Epilogue, LinearArgs, Precision};
@@ -180,6 +180,8 @@ pub(crate) struct Plan {
     pub(crate) float_at: Option<usize>,
     pub(crate) bf16_at: Option<usize>,
     pub(crate) fixed_at: Option<usize>,
+    /// Whether any fixed-point weights have minima, which meet sums of activations.
+    pub(crate) fixed_sums: bool,
     copy_bytes: usize,
     /// Bytes of dequantised weights that a part of an item takes.
     pub(crate) weight_bytes: usize,
@@ -222,6 +224,7 @@ impl Plan {
             float_at: None,
             bf16_at: None,
             fixed_at: None,
+            fixed_sums: false,
             copy_bytes: 0,
             weight_bytes: 0,
             tiling: Tiling::default(),
@@ -240,6 +243,7 @@ impl Plan {
                 }
                 Method::Fixed => {
                     plan.fixed_at = plan.fixed_at.or(Some(0));
+                    plan.fixed_sums |= with_format!(dtype, F => F::MIN_SIGN != 0, else false);
                     plan.weight_bytes = plan.weight_bytes.max(2 * plan.fixed_panel_bytes());
                 }
                 Method::Bf16 => {
@@ -258,8 +262,7 @@ impl Plan {
         }
         if plan.float_at.is_some() {
             plan.float_at = Some(at);
-            at += plan.float_tiles() * plan.float_tile * plan.even_cols() * size_of::<f32>();
-            at = at.next_multiple_of(64);
+            at += plan.float_tiles() * plan.float_tile * plan.cols.next_multiple_of(LINE) * size_of::<f32>();
         }
         if plan.fixed_at.is_some() {
             plan.fixed_at = Some(at);
@@ -289,7 +292,7 @@ impl Plan {
         dtype == DType::BF16 && self.cols.is_multiple_of(TILE_COLS)
     }
 
-    /// Columns rounded up to pairs, as float panels and float tiles have them.
+    /// Columns rounded up to pairs, as float panels have them.
     pub(crate) fn even_cols(&self) -> usize {
         self.cols.next_multiple_of(2)
     }
@@ -309,7 +312,8 @@ impl Plan {
 
     /// Bytes of the integers of the fixed-point form, before the scales.
     pub(crate) fn fixed_bytes(&self) -> usize {
-        (self.float_tiles() * self.float_tile * self.even_cols() * size_of::<i16>()).next_multiple_of(64)
+        let words = self.cols.div_ceil(2).next_multiple_of(LINE);
+        self.float_tiles() * self.float_tile * words * size_of::<i32>()
     }
 
     fn fixed_meta_count(&self) -> usize {
@@ -332,18 +336,8 @@ impl Plan {
         (self.int8_rows() * self.groups() * GROUP_QUANTS).next_multiple_of(64)
     }
 
-    /// Whether f32 and fixed-point activations are prepared tile by tile.
-    pub(crate) fn by_tiles(&self) -> bool {
-        self.rows > 2 && (self.float_at.is_some() || self.fixed_at.is_some())
-    }
-
-    /// Rows of f32 that a thread has room for: enough for a tile where activations are prepared by tiles.
-    pub(crate) fn buffer_rows(&self) -> usize {
-        if self.by_tiles() { BUFFER_ROWS } else { 1 }
-    }
-
     fn row_bytes(&self) -> usize {
-        (self.buffer_rows() * self.even_cols() * size_of::<f32>()).next_multiple_of(64)
+        (self.even_cols() * size_of::<f32>()).next_multiple_of(64)
     }
 
     fn total_bytes(&self) -> usize {

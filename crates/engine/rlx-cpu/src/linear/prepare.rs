@@ -1,7 +1,7 @@
 //! Activations in the forms that the kernels read, after the norm.
 
 use super::format::{GROUP, GROUP_QUANTS};
-use super::interleave::{write_fixed_tile, write_float_tile};
+use super::lines::{LINE, put_fixed, put_floats};
 use super::plan::{FIXED_BLOCK, INT8_TILE, Plan, TILE_COLS, TILE_ROWS, int8_tile_rows};
 use super::{LinearArgs, Prologue};
 use crate::{Isa, SharedSlice, ThreadCtx};
@@ -41,8 +41,8 @@ pub(crate) const MAX_QUANT: f32 = 127.0 * 128.0;
 /// - int8: tiles of 8 tokens (the last one of [`int8_tile_rows`]); a tile is `[groups][tokens][high, low][32]` i8, and in a
 ///   region of its own `[groups][tokens]` [`GroupMeta`].
 /// - bf16: tiles of 16 tokens, `[tokens / 16][columns / 32][16][32]`; columns beyond the last are zero.
-/// - f32: tiles of `float_tile` tokens, each `[columns, rounded up to even][tokens]`.
-/// - fixed point: tiles of `float_tile` tokens, each `[pairs of columns][tokens]` pairs of i16, and in a region of its own
+/// - f32: tiles of `float_tile` tokens, each `[columns / 16][tokens][16]`; columns beyond the last are zero.
+/// - fixed point: tiles of `float_tile` tokens, each `[pairs of columns / 16][tokens][16]` pairs of i16, and in a region of its own
 ///   `[blocks of columns][tokens]` [`FixedMeta`].
 #[derive(Clone, Copy)]
 pub(crate) struct Activations {
@@ -55,7 +55,7 @@ pub(crate) struct Activations {
     fixed_blocks: usize,
     tile_cols: usize,
     groups: usize,
-    even_cols: usize,
+    cols: usize,
     float_tile: usize,
 }
 
@@ -77,7 +77,7 @@ impl Activations {
                 fixed_blocks: plan.fixed_blocks(),
                 tile_cols: plan.tile_cols(),
                 groups: plan.groups(),
-                even_cols: plan.even_cols(),
+                cols: plan.cols,
                 float_tile: plan.float_tile,
             }
         }
@@ -93,14 +93,15 @@ impl Activations {
     /// f32 tile `tile`.
     pub(crate) fn float_tile(&self, tile: usize) -> *const f32 {
         // SAFETY: as above.
-        unsafe { self.float.add(tile * self.float_tile * self.even_cols) }
+        unsafe { self.float.add(tile * self.float_tile * self.cols.next_multiple_of(LINE)) }
     }
 
     /// Pairs of integers and scales of fixed-point tile `tile`.
     pub(crate) fn fixed_tile(&self, tile: usize) -> (*const i32, *const FixedMeta) {
         let tokens = tile * self.float_tile;
+        let words = self.cols.div_ceil(2).next_multiple_of(LINE);
         // SAFETY: as above.
-        unsafe { (self.fixed.add(tokens * self.even_cols / 2), self.fixed_meta.add(tokens * self.fixed_blocks)) }
+        unsafe { (self.fixed.add(tokens * words), self.fixed_meta.add(tokens * self.fixed_blocks)) }
     }
 
     /// The tiles of the 16 tokens of block `block`.
@@ -113,7 +114,7 @@ impl Activations {
 /// Prepares the activations of a call: this thread's share of the rows and a barrier, or all of them for itself.
 ///
 /// # Safety
-/// `acts` and `buffer` (room for [`Plan::buffer_rows`] rows of f32) come from `plan`; the machine has `isa`.
+/// `acts` and `buffer` (room for a row of f32) come from `plan`; the machine has `isa`.
 pub(crate) unsafe fn prepare(
     ctx: &ThreadCtx<'_>,
     isa: Isa,
@@ -122,35 +123,13 @@ pub(crate) unsafe fn prepare(
     acts: &Activations,
     buffer: *mut f32,
 ) {
-    // SAFETY: the buffer has room for so many padded rows and belongs to this thread.
-    let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, plan.buffer_rows() * plan.even_cols()) };
-    let share = |granularity| if plan.redundant { 0..plan.rows } else { ctx.share(plan.rows, granularity) };
-    if plan.by_tiles() {
-        let tiles = share(plan.float_tile);
-        for first in tiles.step_by(plan.float_tile) {
-            let (tile, tokens) = (first / plan.float_tile, plan.float_tile);
-            // SAFETY: shares are whole tiles, so this one is this thread's; each form has the plan's lengths.
-            unsafe {
-                if plan.float_at.is_some() {
-                    let out = acts.float_tile(tile).cast_mut();
-                    let out = std::slice::from_raw_parts_mut(out, tokens * plan.even_cols());
-                    write_float_tile(isa, plan, args, first, buffer, out);
-                }
-                if plan.fixed_at.is_some() {
-                    let (words, meta) = acts.fixed_tile(tile);
-                    let words = std::slice::from_raw_parts_mut(words.cast_mut().cast(), tokens * plan.even_cols() / 2);
-                    let meta = std::slice::from_raw_parts_mut(meta.cast_mut(), tokens * plan.fixed_blocks());
-                    write_fixed_tile(isa, plan, args, first, buffer, words, meta);
-                }
-            }
-        }
-    }
+    // SAFETY: the buffer has room for a row and belongs to this thread.
+    let row = unsafe { std::slice::from_raw_parts_mut(buffer, plan.cols) };
     // Whole tiles where there are enough, so that threads do not write to the same cache lines.
-    let tokens = share(if plan.rows < 64 * ctx.count() { 1 } else { TILE_ROWS });
-    if !plan.by_tiles() || plan.int8_at.is_some() || plan.bf16_at.is_some() {
-        // SAFETY: the caller's promises; tokens are this thread's own.
-        unsafe { rows(isa, plan, args, acts, &mut buffer[..plan.even_cols()], tokens) };
-    }
+    let granularity = if plan.rows < 64 * ctx.count() { 1 } else { TILE_ROWS };
+    let tokens = if plan.redundant { 0..plan.rows } else { ctx.share(plan.rows, granularity) };
+    // SAFETY: the caller's promises; tokens are this thread's own.
+    unsafe { rows(isa, plan, args, acts, row, tokens) };
     if !plan.redundant {
         ctx.barrier();
     }
@@ -216,10 +195,11 @@ unsafe fn rows_any(
     row: &mut [f32],
     tokens: std::ops::Range<usize>,
 ) {
+    let last = tokens.end == plan.rows && !tokens.is_empty();
     for t in tokens {
-        let x = match prepared_row(args, t, &mut row[..plan.cols]) {
+        let x = match prepared_row(args, t, row) {
             Some(x) => x,
-            None => &row[..plan.cols],
+            None => &*row,
         };
         // SAFETY: row `t` of each form lies inside the plan's layout and is this thread's.
         unsafe {
@@ -233,14 +213,24 @@ unsafe fn rows_any(
                 let tiles = acts.bf16_block(t / TILE_ROWS).cast_mut().add(t % TILE_ROWS * TILE_COLS);
                 round_to_tiles(x, tiles);
             }
-            if plan.float_at.is_some() && !plan.by_tiles() {
-                let tile = acts.float_tile(t / plan.float_tile).cast_mut().add(t % plan.float_tile);
-                for (k, &v) in x.iter().enumerate() {
-                    *tile.add(k * plan.float_tile) = v;
-                }
-                if plan.cols % 2 == 1 {
-                    *tile.add(plan.cols * plan.float_tile) = 0.0;
-                }
+            let (tile, width) = (t / plan.float_tile, plan.float_tile);
+            if plan.float_at.is_some() {
+                put_floats(x, acts.float_tile(tile).cast_mut(), width, t % width);
+            }
+            if plan.fixed_at.is_some() {
+                let (words, meta) = acts.fixed_tile(tile);
+                put_fixed(x, words.cast_mut(), meta.cast_mut(), width, t % width, plan.fixed_sums);
+            }
+        }
+    }
+    // The places of tokens that there are not are multiplied too: with numbers that cost no more than others.
+    if last && plan.float_at.is_some() {
+        row.fill(0.0);
+        for t in plan.rows..plan.float_tiles() * plan.float_tile {
+            // SAFETY: the last tile is a whole one; the last token's thread writes there alone.
+            unsafe {
+                let tile = acts.float_tile(t / plan.float_tile).cast_mut();
+                put_floats(row, tile, plan.float_tile, t % plan.float_tile);
             }
         }
     }

@@ -4,6 +4,7 @@ use half::{bf16, f16};
 use rlx_ir::DType;
 
 use super::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL, quad, scale_min};
+use super::lines::LINE;
 use super::plan::{INT8_TILE, MAX_TILE, UNIT};
 use super::prepare::GroupMeta;
 
@@ -142,15 +143,17 @@ pub(crate) unsafe fn float<const DTYPE: u8>(
 ) {
     let dtype = super::kernels::float_dtype(DTYPE);
     // SAFETY: the caller's promises give the lengths.
-    let x = unsafe { std::slice::from_raw_parts(x, pairs * 2 * tokens) };
+    let x = unsafe { std::slice::from_raw_parts(x, (2 * pairs).next_multiple_of(LINE) * tokens) };
     for (p, panel) in panels.into_iter().enumerate() {
         // SAFETY: as above.
         let panel = unsafe { std::slice::from_raw_parts(panel, pairs * 2 * PANEL * dtype.block_bytes()) };
         let mut sums = [[0.0f32; PANEL]; MAX_TILE];
         for pair in 0..pairs {
             for (c, weights) in column_pair(dtype, panel, pair).iter().enumerate() {
-                let x = &x[(2 * pair + c) * tokens..][..tokens];
-                for (sums, &x) in sums.iter_mut().zip(x) {
+                let (line, word) = ((2 * pair + c) / LINE, (2 * pair + c) % LINE);
+                let x = &x[line * tokens * LINE..][..tokens * LINE];
+                for (sums, x) in sums.iter_mut().zip(x.as_chunks::<LINE>().0) {
+                    let x = x[word];
                     for (sum, &w) in sums.iter_mut().zip(weights) {
                         *sum += w * x;
                     }

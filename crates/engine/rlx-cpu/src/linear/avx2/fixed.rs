@@ -10,6 +10,7 @@ use std::arch::x86_64::*;
 use super::float::columns;
 use super::unpack::{HALF, group_scales, integer_scales, lines, prefetch, super_scales};
 use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, PANEL};
+use crate::linear::lines::LINE;
 use crate::linear::plan::{FIXED_BLOCK, FIXED_MAX_ACTIVATION, FIXED_MAX_WEIGHT, UNIT};
 use crate::linear::prepare::FixedMeta;
 
@@ -24,7 +25,7 @@ pub(crate) const fn run<F: Format>() -> (usize, usize) {
 /// `T` tokens times two panels: `out[t * UNIT + 16 * panel + row]`, which is added to if `add`. The same panel twice is one, whose place
 /// is the first.
 ///
-/// Panels hold `[pairs][16][2]` i16; `scales` `[runs][1 + MINS][16]` f32, the scale and the minima of a run of `RUN` columns; `x` `[pairs][T]`
+/// Panels hold `[pairs][16][2]` i16; `scales` `[runs][1 + MINS][16]` f32, the scale and the minima of a run of `RUN` columns; `x` `[pairs / 16][T][16]`
 /// pairs of i16; `meta` `[blocks][T]`.
 ///
 /// # Safety
@@ -67,13 +68,15 @@ unsafe fn tile<const T: usize, const RUN: usize, const MINS: usize>(
     unsafe {
         for (run, first) in (0..pairs).step_by(RUN / 2).enumerate() {
             let mut sums = [[_mm256_setzero_si256(); T]; 2];
-            for pair in first..pairs.min(first + RUN / 2) {
-                let weights: [__m256i; 2] =
-                    std::array::from_fn(|h| _mm256_loadu_si256(panel.add(2 * (pair * PANEL + h * HALF)).cast()));
-                for t in 0..T {
-                    let x = _mm256_set1_epi32(*x.add(pair * T + t));
-                    for h in 0..2 {
-                        sums[h][t] = _mm256_add_epi32(sums[h][t], _mm256_madd_epi16(weights[h], x));
+            for line in (first..pairs.min(first + RUN / 2)).step_by(LINE) {
+                for pair in line..pairs.min(line + LINE) {
+                    let weights: [__m256i; 2] =
+                        std::array::from_fn(|h| _mm256_loadu_si256(panel.add(2 * (pair * PANEL + h * HALF)).cast()));
+                    for t in 0..T {
+                        let x = _mm256_set1_epi32(*x.add(line * T + t * LINE + (pair - line)));
+                        for h in 0..2 {
+                            sums[h][t] = _mm256_add_epi32(sums[h][t], _mm256_madd_epi16(weights[h], x));
+                        }
                     }
                 }
             }

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::linear::format::{GROUP, PANEL};
+use crate::linear::lines::LINE;
 use crate::linear::plan::{FIXED_BLOCK, UNIT};
 use crate::linear::prepare::FixedMeta;
 
@@ -49,12 +50,14 @@ unsafe fn tile<const T: usize, const RUN: usize, const MINS: usize, const P: usi
     unsafe {
         for (run, first) in (0..pairs).step_by(RUN / 2).enumerate() {
             let mut sums = [[_mm512_setzero_si512(); T]; P];
-            for pair in first..pairs.min(first + RUN / 2) {
-                let weights = panels.map(|panel| _mm512_loadu_si512(panel.add(2 * pair * PANEL).cast()));
-                for t in 0..T {
-                    let x = _mm512_set1_epi32(*x.add(pair * T + t));
-                    for p in 0..P {
-                        sums[p][t] = _mm512_dpwssd_epi32(sums[p][t], weights[p], x);
+            for line in (first..pairs.min(first + RUN / 2)).step_by(LINE) {
+                for pair in line..pairs.min(line + LINE) {
+                    let weights = panels.map(|panel| _mm512_loadu_si512(panel.add(2 * pair * PANEL).cast()));
+                    for t in 0..T {
+                        let x = _mm512_set1_epi32(*x.add(line * T + t * LINE + (pair - line)));
+                        for p in 0..P {
+                            sums[p][t] = _mm512_dpwssd_epi32(sums[p][t], weights[p], x);
+                        }
                     }
                 }
             }

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use super::unpack::load_f16;
 use crate::linear::format::PANEL;
 use crate::linear::kernels;
+use crate::linear::lines::LINE;
 use crate::linear::plan::UNIT;
 
 /// How far ahead weights are fetched when they stream from memory.
@@ -56,16 +57,22 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const P: usize, const U: usize>(
     let mut sums = [[[_mm512_setzero_ps(); T]; P]; U];
     // SAFETY: pairs below `pairs` lie in the panels and the tile.
     unsafe {
-        let mut pair = 0;
-        while pair + U <= pairs {
-            for (u, sums) in sums.iter_mut().enumerate() {
-                step::<DTYPE, T, P>(panels, pair + u, x, sums);
+        // The lines of a single token are one.
+        let together = if T == 1 { pairs.max(1) } else { LINE / 2 };
+        for first in (0..pairs).step_by(together) {
+            let x = x.add(2 * first * T);
+            let count = (pairs - first).min(together);
+            let mut pair = 0;
+            while pair + U <= count {
+                for (u, sums) in sums.iter_mut().enumerate() {
+                    step::<DTYPE, T, P>(panels, first + pair + u, x.add(2 * (pair + u)), sums);
+                }
+                pair += U;
             }
-            pair += U;
-        }
-        while pair < pairs {
-            step::<DTYPE, T, P>(panels, pair, x, &mut sums[0]);
-            pair += 1;
+            while pair < count {
+                step::<DTYPE, T, P>(panels, first + pair, x.add(2 * pair), &mut sums[0]);
+                pair += 1;
+            }
         }
         for t in 0..T {
             for p in 0..P {
@@ -79,7 +86,7 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const P: usize, const U: usize>(
     }
 }
 
-/// Two columns of `P` panels times `T` tokens.
+/// Two columns of `P` panels times `T` tokens, whose values are at `x` and every line on.
 ///
 /// # Safety
 /// As [`float`], with `pair` below the number of pairs.
@@ -120,9 +127,8 @@ unsafe fn step<const DTYPE: u8, const T: usize, const P: usize>(
             }
         }
         for (c, columns) in columns.iter().enumerate() {
-            let x = x.add((2 * pair + c) * T);
             for t in 0..T {
-                let x = _mm512_set1_ps(*x.add(t));
+                let x = _mm512_set1_ps(*x.add(t * LINE + c));
                 for p in 0..P {
                     sums[p][t] = _mm512_fmadd_ps(columns[p], x, sums[p][t]);
                 }
