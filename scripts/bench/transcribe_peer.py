@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Seconds that faster-whisper takes for a file, in F32: the other side of `rlx-run transcribe`.
+"""Seconds that faster-whisper takes for a file, in F32 (or int8): the other side of `rlx-run transcribe`.
 
-    python scripts/bench/transcribe_peer.py MODEL_DIR FILE [BEAM_SIZE] [RUNS]
+    python scripts/bench/transcribe_peer.py MODEL_DIR FILE [BEAM_SIZE] [RUNS] [float32|int8]
 
 MODEL_DIR is a CTranslate2 folder, as `rlx-run fetch whisper-tiny.en` makes it; where it has no vocabulary.json, one is made of its
 tokenizer.json. Requirements (Python 3.11): faster-whisper==1.2.1 ctranslate2==4.8.5
@@ -36,9 +36,10 @@ def main():
     path = sys.argv[2]
     beam_size = int(sys.argv[3]) if len(sys.argv) > 3 else 5
     runs = int(sys.argv[4]) if len(sys.argv) > 4 else 3
+    compute_type = sys.argv[5] if len(sys.argv) > 5 else "float32"
     with tempfile.TemporaryDirectory() as scratch:
         model_dir = with_vocabulary(Path(sys.argv[1]), Path(scratch))
-        model = WhisperModel(str(model_dir), device="cpu", compute_type="float32", cpu_threads=2)
+        model = WhisperModel(str(model_dir), device="cpu", compute_type=compute_type, cpu_threads=2)
         for _ in range(runs):
             start = time.perf_counter()
             segments, _ = model.transcribe(path, beam_size=beam_size, language="en")
