@@ -1,11 +1,12 @@
 //! One forward pass on named tensors: what parity with a reference is measured on.
 
 use rlx_flow::Taps;
+use rlx_ir::batch;
 use rlx_runtime::{Entry, KvType, Logits, Session, SessionOptions};
 use rlx_weights::Checkpoint;
 
 use crate::tensors::{NamedTensor, NamedTensors, TensorData};
-use crate::{CausalLm, CoreError, Families, Family, LoadOptions, Task};
+use crate::{CausalLm, CoreError, Families, Family, LoadOptions, Task, Trace};
 
 /// How to run [`forward`].
 #[derive(Clone, Debug)]
@@ -23,7 +24,7 @@ impl Default for ForwardOptions {
 }
 
 /// Loads the model of `checkpoint`, whichever family it is of, and runs it once on named inputs; see
-/// [`CausalLm::forward`].
+/// [`CausalLm::forward`]. `trace` gets what it asks for.
 ///
 /// # Errors
 /// As [`Families::find`], [`CausalLm::load`] and [`CausalLm::forward`].
@@ -33,12 +34,13 @@ pub fn forward(
     load: &LoadOptions,
     inputs: &NamedTensors,
     options: &ForwardOptions,
+    trace: &mut Trace,
 ) -> Result<NamedTensors, CoreError> {
     let family = families.find(checkpoint)?;
     if let Task::Network { forward, .. } = family.task {
-        return forward(checkpoint, load, inputs);
+        return forward(checkpoint, load, inputs, trace);
     }
-    CausalLm::load_for_forward(checkpoint, family, load)?.forward(inputs, options)
+    CausalLm::load_for_forward(checkpoint, family, load)?.forward(inputs, options, trace)
 }
 
 impl CausalLm {
@@ -62,7 +64,12 @@ impl CausalLm {
     ///
     /// # Errors
     /// If an input is missing, of wrong shape, or has ids outside the vocabulary.
-    pub fn forward(&self, inputs: &NamedTensors, options: &ForwardOptions) -> Result<NamedTensors, CoreError> {
+    pub fn forward(
+        &self,
+        inputs: &NamedTensors,
+        options: &ForwardOptions,
+        trace: &mut Trace,
+    ) -> Result<NamedTensors, CoreError> {
         let greedy = options.greedy;
         let (batch, len, rows) = token_rows(inputs)?;
         let mut session = self.session(SessionOptions {
@@ -71,6 +78,7 @@ impl CausalLm {
             prefill_chunk: len.max(1),
             ..SessionOptions::default()
         })?;
+        session.set_profiling(trace.profile);
         let vocab = session.vocab();
         let names: Vec<String> = self.executable().graph().outputs().iter().map(|(name, _)| name.clone()).collect();
         let mut results: Vec<Vec<f32>> = vec![vec![]; names.len()];
@@ -105,6 +113,8 @@ impl CausalLm {
             let generated = greedy_tokens(&mut session, sequence, greedy, &mut step_logits)?;
             greedy_ids.extend(tokens.iter().chain(&generated).map(|&id| i64::from(id)));
         }
+        let symbols = [(batch::TOKEN_COUNT, total), (batch::LOGIT_COUNT, total)];
+        trace.add("decoder", self.executable().as_ref(), &symbols, session.profile())?;
         let mut outputs = NamedTensors::new();
         for (name, data) in names.into_iter().zip(results) {
             let width = data.len() / (batch * len).max(1);

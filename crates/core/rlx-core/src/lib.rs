@@ -23,6 +23,7 @@ mod sizes;
 mod tensors;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
 mod vocabulary;
 
 pub use causal_lm::{CausalLm, LoadOptions, ModelInfo};
@@ -40,4 +41,5 @@ pub use rope::{rope_from_gguf, rope_from_hf, rope_of_layer_type};
 pub use runner::{DecoderFamily, Runner, RunnerBuilder, TokenPiece};
 pub use sizes::{DecoderSizes, in_range, sliding_layers};
 pub use tensors::{NamedTensor, NamedTensors, TensorData, read_tensors, write_tensors};
+pub use trace::{Trace, TracedNetwork, explain};
 pub use vocabulary::{load_tokenizer, set_vocabulary};

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use rlx_weights::{Checkpoint, OpenOptions, WeightsError};
 use serde_json::Value;
 
-use crate::{CoreError, Families, ForwardOptions, LoadOptions, NamedTensor, NamedTensors, TensorData, read_tensors};
+use crate::{
+    CoreError, Families, ForwardOptions, LoadOptions, NamedTensor, NamedTensors, TensorData, Trace, read_tensors,
+};
 
 /// Tolerance for tensors that `meta.json` gives none for, as a share of the largest expected magnitude.
 const DEFAULT_RELATIVE_TOLERANCE: f64 = 2e-5;
@@ -123,7 +125,8 @@ impl Errors {
     }
 }
 
-/// Runs the model of fixture `dir` in all its forms and compares every expected output.
+/// Runs the model of fixture `dir` in all its forms and compares every expected output. `trace` gets what it asks for, the names of the
+/// networks after the path of the form.
 ///
 /// # Errors
 /// If the fixture itself cannot be read. That the model cannot be is part of the report.
@@ -132,6 +135,7 @@ pub fn compare(
     families: &Families,
     load: &LoadOptions,
     forward: &ForwardOptions,
+    trace: &mut Trace,
 ) -> Result<ParityReport, CoreError> {
     let recorded = read_tensors(&dir.join("expected.safetensors"))?;
     let tolerances = read_json(&dir.join("meta.json"))?.unwrap_or(Value::Null);
@@ -141,25 +145,31 @@ pub fn compare(
         _ => 0,
     };
     let forward = ForwardOptions { greedy, ..forward.clone() };
-    let run = |checkpoint: Result<Checkpoint, WeightsError>| -> Result<Vec<ParityRow>, CoreError> {
+    let mut run = |form: &str, checkpoint: Result<Checkpoint, WeightsError>| -> Result<Vec<ParityRow>, CoreError> {
         let checkpoint = checkpoint?;
-        let found = crate::forward(&checkpoint, families, load, &inputs, &forward)?;
+        let before = trace.networks.len();
+        let found = crate::forward(&checkpoint, families, load, &inputs, &forward, trace)?;
+        let of = dir.join(form);
+        trace.networks[before..]
+            .iter_mut()
+            .for_each(|network| network.name = format!("{}: {}", of.display(), network.name));
         let absent = if checkpoint.gguf().is_some() { families.find(&checkpoint)?.not_in_gguf() } else { &[] };
         let rows = rows(&recorded, &found, &tolerances);
         Ok(rows.into_iter().filter(|row| !absent.contains(&row.tensor.as_str())).collect())
     };
     let mut cases = Vec::new();
-    let mut add = |name: &str, rows: Result<Vec<ParityRow>, CoreError>| {
-        cases.push(ParityCase { name: name.to_string(), rows: rows.map_err(|error| error.to_string()) });
+    let mut add = |form: &str, checkpoint: Result<Checkpoint, WeightsError>| {
+        let rows = run(form, checkpoint).map_err(|error| error.to_string());
+        cases.push(ParityCase { name: form.to_string(), rows });
     };
     let open = |path: &Path| Checkpoint::open(path, &OpenOptions::default());
-    add("config.json", run(open(dir)));
+    add("config.json", open(dir));
     if let Some(config) = read_json(&dir.join("config.hub.json"))? {
-        add("config.hub.json", run(open(dir).map(|checkpoint| checkpoint.with_config(config))));
+        add("config.hub.json", open(dir).map(|checkpoint| checkpoint.with_config(config)));
     }
     let gguf = dir.join("model.f32.gguf");
     if gguf.exists() {
-        add("model.f32.gguf", run(open(&gguf)));
+        add("model.f32.gguf", open(&gguf));
     }
     Ok(ParityReport { dir: dir.to_path_buf(), cases })
 }
@@ -172,7 +182,7 @@ pub fn compare(
 pub fn check_fixture(dir: impl AsRef<Path>, families: &Families) {
     let mut load = LoadOptions::default();
     load.compile.precision = rlx_runtime::Precision::F32;
-    let report = match compare(dir.as_ref(), families, &load, &ForwardOptions::default()) {
+    let report = match compare(dir.as_ref(), families, &load, &ForwardOptions::default(), &mut Trace::default()) {
         Ok(report) => report,
         Err(error) => panic!("{}: {error}", dir.as_ref().display()),
     };

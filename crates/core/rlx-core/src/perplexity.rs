@@ -2,9 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use rlx_runtime::{Entry, Logits, Session};
+use rlx_runtime::{Entry, Logits, Session, SessionOptions};
 
 use crate::{CausalLm, CoreError};
+
+/// Most tokens that are scored in one step: a row of logits is as wide as the vocabulary.
+const SCORED_AT_ONCE: usize = 64;
 
 /// Result of [`CausalLm::perplexity`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,6 +23,13 @@ pub struct Perplexity {
 }
 
 impl CausalLm {
+    /// Tokens of the longest steps of [`CausalLm::perplexity`]: without logits, and with logits of all of them.
+    pub fn perplexity_steps(window: usize, options: &SessionOptions) -> [usize; 2] {
+        let first = window / 2;
+        let chunk = options.prefill_chunk;
+        [first.min(chunk), (window - first).min(chunk).min(SCORED_AT_ONCE)]
+    }
+
     /// Perplexity of `ids`: cut into windows of `window` tokens (a rest is dropped); in each, the first half is context and
     /// the tokens of the second half are scored. With `bos`, the first token of each window is replaced by it. `progress`
     /// is told the windows done, the windows in all and the perplexity so far, and may stop.
@@ -40,6 +50,7 @@ impl CausalLm {
         let vocab = session.vocab();
         let total = ids.len() / window;
         let first = window / 2;
+        let [context, scored] = CausalLm::perplexity_steps(window, session.options());
         let (mut sum, mut squares, mut count, mut windows) = (0.0f64, 0.0f64, 0usize, 0);
         for chunk in ids.chunks_exact(window) {
             let mut tokens = chunk.to_vec();
@@ -47,15 +58,9 @@ impl CausalLm {
                 tokens[0] = bos;
             }
             let sequence = session.add_sequence();
-            // Small batches where logits are wanted: a row of logits is as wide as the vocabulary.
-            let batch = session.options().prefill_chunk.min(64);
             let mut at = 0;
             while at < window {
-                let end = if at < first {
-                    (at + session.options().prefill_chunk).min(first)
-                } else {
-                    (at + batch).min(window)
-                };
+                let end = if at < first { (at + context).min(first) } else { (at + scored).min(window) };
                 let logits = if at < first { Logits::None } else { Logits::All };
                 session.step(&[Entry { sequence, tokens: &tokens[at..end], logits }])?;
                 if at >= first {

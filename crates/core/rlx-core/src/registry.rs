@@ -6,7 +6,7 @@ use rlx_weights::names::{MapOptions, NameRule, WeightMap};
 use rlx_weights::{Checkpoint, TensorView};
 
 use crate::network::take_params;
-use crate::{CoreError, GgufHeader, LoadOptions, NamedTensors, StoredModel};
+use crate::{CoreError, GgufHeader, LoadOptions, NamedTensors, StoredModel, Trace};
 
 /// A decoder-only language model read from a checkpoint's config: what it computes, and where its weights are.
 #[derive(Clone, Debug)]
@@ -81,8 +81,9 @@ pub enum Task {
     Network {
         /// Reads the config and finds what is missing or impossible, without touching weights.
         check: fn(&Checkpoint) -> Result<(), CoreError>,
-        /// Loads the model and runs it once: `in.*` to `out.*`, named and shaped as the reference class has them.
-        forward: fn(&Checkpoint, &LoadOptions, &NamedTensors) -> Result<NamedTensors, CoreError>,
+        /// Loads the model and runs it once: `in.*` to `out.*`, named and shaped as the reference class has them. Records what it is
+        /// asked to.
+        forward: fn(&Checkpoint, &LoadOptions, &NamedTensors, &mut Trace) -> Result<NamedTensors, CoreError>,
         /// GGUF files of the models; none if there are no such files.
         gguf: Option<GgufForm>,
     },

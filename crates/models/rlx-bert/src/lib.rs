@@ -28,10 +28,10 @@ pub const FAMILY: Family = Family {
     hf_model_types: &["bert"],
     task: Task::Network {
         check: |checkpoint| BertConfig::from_checkpoint(checkpoint).map(drop),
-        forward: |checkpoint, options, inputs| {
+        forward: |checkpoint, options, inputs, trace| {
             let head = BertHead::of(checkpoint);
             let model = encoder(checkpoint, head, Taps::Hidden)?;
-            Encoder::load(checkpoint, model, &options.compile)?.forward(inputs)
+            Encoder::load(checkpoint, model, &options.compile)?.forward(inputs, trace)
         },
         gguf: Some(GgufForm {
             stored: |checkpoint| {

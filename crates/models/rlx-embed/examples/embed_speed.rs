@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use rlx_cli::run::report::profile_table;
 use rlx_embed::{Prompt, RlxEmbed};
 
 /// Runs of a case: at least so many, and for at least so many seconds, as single ones differ by a tenth.
@@ -21,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = args.first().ok_or("give the model's directory")?;
     let threads = args.get(1).and_then(|n| n.parse().ok()).unwrap_or(2);
     let model = RlxEmbed::builder().path(dir).threads(threads).build()?;
+    let profile = args.iter().any(|arg| arg == "--profile");
     println!("{}", model.describe());
     let cases = [
         ("128 tokens, batch 1", vec![text(128, 0)]),
@@ -37,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok((start.elapsed().as_secs_f64(), stats.tokens))
         };
         run()?;
-        model.set_profiling(args.iter().any(|arg| arg == "--profile"));
+        model.set_profiling(profile);
         let mut times = Vec::new();
         let mut tokens = 0;
         while times.len() < ROUNDS || times.iter().sum::<f64>() < SECONDS {
@@ -48,9 +50,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         times.sort_by(f64::total_cmp);
         let median = times[times.len() / 2];
         println!("{name}: {:.1} texts/s, {:.0} tokens/s", texts.len() as f64 / median, tokens as f64 / median);
-        let total: f64 = model.profile().iter().map(|step| step.seconds).sum();
-        for step in model.profile().iter().filter(|step| step.seconds > 0.01 * total) {
-            println!("  {:5.1} %  {} {} {}", 100.0 * step.seconds / total, step.op, step.label, step.detail);
+        if profile {
+            print!("{}", profile_table(name, &model.profile()));
         }
         model.set_profiling(false);
     }

@@ -1,10 +1,10 @@
 //! [`RlxEmbed`]: a loaded model.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rlx_core::encoder::{TokenBatch, names};
-use rlx_runtime::{Device, StepProfile};
+use rlx_runtime::{Device, Executable, StepProfile};
 
 use crate::batch::{Finish, Segment, Worker};
 use crate::texts::TextEncoder;
@@ -154,9 +154,14 @@ impl RlxEmbed {
         self.options.device
     }
 
+    /// The compiled encoder.
+    pub fn executable(&self) -> Arc<dyn Executable> {
+        Arc::clone(self.worker().encoder.network().executable())
+    }
+
     /// Instruction set, threads and precision in a few words.
     pub fn describe(&self) -> String {
-        self.worker().encoder.network().executable().describe()
+        self.executable().describe()
     }
 
     /// Whether this is a cross-encoder: [`RlxEmbed::rerank`] works, the embedding calls do not.
@@ -244,12 +249,8 @@ impl RlxEmbed {
             let content = self.texts.content(text)?;
             stats.texts += 1;
             stats.too_long += usize::from(content.len() > room);
-            let pieces = match self.options.long_texts {
-                LongTexts::Truncate => 1,
-                LongTexts::Split => content.len().div_ceil(room).max(1),
-            };
-            // Pieces of about equal length.
-            let piece_len = content.len().div_ceil(pieces).min(room);
+            let pieces = self.options.long_texts.pieces(content.len(), room);
+            let piece_len = self.options.long_texts.piece_len(content.len(), room);
             for i in 0..pieces {
                 let piece = &content[(i * piece_len).min(content.len())..((i + 1) * piece_len).min(content.len())];
                 let tokens = piece.len() + self.texts.around();
@@ -326,6 +327,17 @@ impl RlxEmbed {
         Ok(out)
     }
 
+    /// Tokens that run at once for `text` after `prompt`: those of its longest piece, with those that the model expects around it.
+    ///
+    /// # Errors
+    /// If the text cannot be tokenised, or there is no such prompt.
+    pub fn tokens_at_once(&self, text: &str, prompt: Prompt<'_>) -> Result<usize, EmbedError> {
+        let text = format!("{}{text}", self.prompt_text(prompt)?);
+        let content = self.texts.content(&text)?.len();
+        let room = self.options.max_length - self.texts.around();
+        Ok(self.options.long_texts.piece_len(content, room) + self.texts.around())
+    }
+
     /// Starts or ends the recording of times per step of the graph.
     pub fn set_profiling(&self, on: bool) {
         self.worker().encoder.network().set_profiling(on);
@@ -341,15 +353,7 @@ impl RlxEmbed {
     /// # Errors
     /// Those of the device.
     pub fn explain(&self, tokens: usize) -> Result<String, EmbedError> {
-        let mut worker = self.worker();
-        let executable = worker.encoder.network().executable();
-        let bindings: Vec<usize> = executable
-            .graph()
-            .symbols()
-            .iter()
-            .map(|symbol| if symbol == names::TOKEN_COUNT { tokens } else { 1 })
-            .collect();
-        Ok(executable.explain(&bindings).map_err(rlx_core::CoreError::from)?)
+        Ok(rlx_core::explain(self.executable().as_ref(), &[(names::TOKEN_COUNT, tokens)])?)
     }
 
     /// The worker. What a call that panicked has left in it is cleared.

@@ -6,6 +6,15 @@ use crate::texts::longest_first;
 use crate::{EmbedError, RlxEmbed};
 
 impl RlxEmbed {
+    /// Tokens that run at once for the pair of `query` and `document`, with those that the model expects around them.
+    ///
+    /// # Errors
+    /// If a text cannot be tokenised.
+    pub fn pair_tokens_at_once(&self, query: &str, document: &str) -> Result<usize, EmbedError> {
+        let tokens = self.texts.content(query)?.len() + self.texts.content(document)?.len();
+        Ok((tokens + self.texts.around_pair()).min(self.options.max_length))
+    }
+
     /// How well each of `documents` answers `query`, in their order; the higher, the better. Scores go through a sigmoid unless the
     /// checkpoint says otherwise. Pairs that are too long are cut, the longer text first.
     ///

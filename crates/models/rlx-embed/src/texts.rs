@@ -14,6 +14,21 @@ pub enum LongTexts {
     Split,
 }
 
+impl LongTexts {
+    /// How many pieces a text of `len` tokens becomes where `room` fit.
+    pub(crate) fn pieces(self, len: usize, room: usize) -> usize {
+        match self {
+            LongTexts::Truncate => 1,
+            LongTexts::Split => len.div_ceil(room).max(1),
+        }
+    }
+
+    /// The longest of these pieces, which are of about equal length.
+    pub(crate) fn piece_len(self, len: usize, room: usize) -> usize {
+        len.div_ceil(self.pieces(len, room)).min(room)
+    }
+}
+
 /// A tokenizer, and what it puts around texts.
 pub(crate) struct TextEncoder {
     tokenizer: Tokenizer,

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use rlx_core::encoder::{l2_normalise, pool};
+use rlx_core::testing::letters_tokenizer;
 use rlx_core::{ConvertOptions, Families, gguf_source, read_tensors};
 use rlx_embed::{EmbedBuilder, EmbedError, LongTexts, Pooling, Prompt, RlxEmbed};
 use rlx_ir::DType;
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../rlx-bert/tests/fixtures/bert");
 
-/// The fixture of rlx-bert with a tokenizer of letters: `[PAD] [UNK] [CLS] [SEP]`, then `a`..`z`, then `##a`..`##z`.
+/// The fixture of rlx-bert with a tokenizer of letters.
 fn folder() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors", "modules.json"] {
@@ -23,29 +24,7 @@ fn folder() -> TempDir {
     }
     fs::create_dir(dir.path().join("1_Pooling")).unwrap();
     fs::copy(Path::new(FIXTURE).join("1_Pooling/config.json"), dir.path().join("1_Pooling/config.json")).unwrap();
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"];
-    let letters = ('a'..='z').map(String::from);
-    let tokens = special.map(String::from).into_iter().chain(letters.clone()).chain(letters.map(|c| format!("##{c}")));
-    let vocab: serde_json::Map<String, Value> = tokens.enumerate().map(|(id, token)| (token, json!(id))).collect();
-    let added: Vec<Value> = special
-        .iter()
-        .enumerate()
-        .map(|(id, text)| {
-            json!({ "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
-                    "normalized": false, "special": true })
-        })
-        .collect();
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
-        "normalizer": { "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
-                        "strip_accents": null, "lowercase": true },
-        "pre_tokenizer": { "type": "BertPreTokenizer" },
-        "post_processor": { "type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2] },
-        "decoder": { "type": "WordPiece", "prefix": "##", "cleanup": true },
-        "model": { "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-                   "max_input_chars_per_word": 100, "vocab": vocab },
-    });
-    write(&dir, "tokenizer.json", &tokenizer);
+    write(&dir, "tokenizer.json", &letters_tokenizer());
     dir
 }
 
@@ -241,6 +220,26 @@ fn pairs_are_scored() {
     let found = raw.rerank("a a", &["b"]).unwrap()[0];
     assert!((found - logit).abs() < 1e-5, "{found} {logit}");
     assert!((scores[0] - 1.0 / (1.0 + (-logit).exp())).abs() < 1e-5);
+}
+
+#[test]
+fn plans_and_times_are_those_of_what_runs() {
+    let dir = folder();
+    let model = builder(&dir).build().unwrap();
+    let long = "a b c d e f g h ".repeat(20);
+    let tokens = |model: &RlxEmbed, text: &str| model.tokens_at_once(text, Prompt::None).unwrap();
+    // Two around the text; cut at the model's length, or in five equal pieces.
+    assert_eq!((tokens(&model, "abc"), tokens(&model, ""), tokens(&model, &long)), (5, 2, 40));
+    let split = builder(&dir).long_texts(LongTexts::Split).build().unwrap();
+    assert_eq!(tokens(&split, &long), 34);
+    assert_eq!(model.tokens_at_once("a", Prompt::Text("b c ")).unwrap(), 5);
+    assert_eq!((model.pair_tokens_at_once("a", "b").unwrap(), model.pair_tokens_at_once("a", &long).unwrap()), (5, 40));
+    assert!(model.explain(5).unwrap().starts_with("plan for T=5: "));
+    assert!(model.profile().is_empty());
+    model.set_profiling(true);
+    model.embed(&["abc"]).unwrap();
+    model.embed(&["a"]).unwrap();
+    assert!(model.profile().iter().any(|step| step.op == "fused_linear" && step.runs == 2), "{:?}", model.profile());
 }
 
 #[test]

@@ -24,8 +24,8 @@ pub const FAMILY: Family = Family {
     hf_model_types: &["nomic_bert"],
     task: Task::Network {
         check: |checkpoint| NomicBertConfig::from_checkpoint(checkpoint).map(drop),
-        forward: |checkpoint, options, inputs| {
-            Encoder::load(checkpoint, encoder(checkpoint, Taps::Hidden)?, &options.compile)?.forward(inputs)
+        forward: |checkpoint, options, inputs, trace| {
+            Encoder::load(checkpoint, encoder(checkpoint, Taps::Hidden)?, &options.compile)?.forward(inputs, trace)
         },
         gguf: Some(GgufForm {
             stored: |checkpoint| {

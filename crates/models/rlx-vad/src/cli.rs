@@ -26,6 +26,9 @@ const COUNT_RATE: u32 = 16_000;
 const INTERRUPTED: u8 = 130;
 
 /// Find the speech in a sound file (WAV, FLAC, MP3, OGG Vorbis, M4A): prints `start end` of each piece, in samples at 16 kHz or in seconds.
+///
+/// Both models are a few small layers that run by themselves, on one thread, without a compiled graph: so there are no --isa and
+/// --precision to choose here, no steps to --profile and no plan to --explain.
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:
   rlx-run vad talk.wav --seconds

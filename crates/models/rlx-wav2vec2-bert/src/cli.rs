@@ -11,11 +11,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rlx_audio::KaldiFbank;
 use rlx_cli::args::values::at_least_one;
 use rlx_cli::args::{FetchArgs, ModelArgs, OutputArgs, QuantArgs};
+use rlx_cli::run::args::PlanArgs;
+use rlx_cli::run::report::explain;
 use rlx_cli::{Context, Runner, UsageError, text};
 use rlx_core::{NamedTensor, NamedTensors, write_tensors};
 use rlx_vectors::{SinkOptions, Text, VectorFormat, create_sink};
 use serde_json::{Value, json};
 
+use crate::runner::{Inputs, MAX_ROWS, longest_piece};
 use crate::{FAMILY, Hidden, Wav2Vec2BertConfig, Wav2Vec2BertRunner};
 
 /// The command.
@@ -32,6 +35,7 @@ const INTERRUPTED: u8 = 130;
   rlx-run wav2vec2-bert --weights DIR --wav a.wav --wav b.flac --batch 2 --json
   rlx-run wav2vec2-bert --weights DIR --wav speech.wav --out hidden.npy
   rlx-run wav2vec2-bert --weights DIR --batch 4 --seq 500
+  rlx-run wav2vec2-bert --weights DIR --wav speech.wav --profile --explain
   rlx-run wav2vec2-bert --weights DIR --dry")]
 struct Args {
     #[command(flatten)]
@@ -55,6 +59,8 @@ struct Args {
     #[arg(long)]
     dry: bool,
     #[command(flatten)]
+    plan: PlanArgs,
+    #[command(flatten)]
     fetch: FetchArgs,
     #[command(flatten)]
     output: OutputArgs,
@@ -65,18 +71,34 @@ fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<ExitCode> {
     let out = args.out.as_deref().map(|path| OutFile::new(path, &args)).transpose()?;
     let checkpoint = args.model.open(&QuantArgs::default(), &args.fetch.options(ctx)?, None, ctx)?;
     let mut runner = Wav2Vec2BertRunner::from_checkpoint(&checkpoint, &args.model.compile_options())?;
+    let mut sounds = Vec::with_capacity(args.wav.len());
+    for path in args.wav.iter().filter(|_| !args.dry) {
+        sounds.push(load(path, ctx)?);
+    }
+    let words = out.is_none() && runner.config().vocab_size.is_some();
+    args.plan.note_plan(ctx, || {
+        let rows = match sounds.iter().map(|samples| KaldiFbank::frames(samples.len()) / 2).max() {
+            Some(rows) if words => longest_piece(rows),
+            Some(rows) => rows,
+            None => args.seq,
+        };
+        // What is longer does not run.
+        let rows = rows.clamp(1, MAX_ROWS);
+        let symbols = Inputs::new(runner.config(), &[rows]).symbols();
+        explain(&format!("encoder: {rows} rows of features"), runner.network().executable().as_ref(), &symbols)
+    })?;
     if args.dry {
         return dry(&runner, ctx);
     }
-    if args.wav.is_empty() {
-        return generated(&mut runner, &args, out, ctx);
-    }
-    let mut sounds = Vec::with_capacity(args.wav.len());
-    for path in &args.wav {
-        sounds.push(load(path, ctx)?);
-    }
-    let mut work = Work { runner: &mut runner, args: &args, sounds: &sounds, ctx, start: Instant::now() };
-    if out.is_none() && work.runner.config().vocab_size.is_some() { work.words() } else { work.hidden(out) }
+    runner.network().set_profiling(args.plan.profile);
+    let code = if sounds.is_empty() {
+        generated(&mut runner, &args, out, ctx)?
+    } else {
+        let mut work = Work { runner: &mut runner, args: &args, sounds: &sounds, ctx, start: Instant::now() };
+        if words { work.words()? } else { work.hidden(out)? }
+    };
+    args.plan.note_profile(ctx, "encoder", &runner.network().profile());
+    Ok(code)
 }
 
 /// The samples of a file at 16 kHz.

@@ -1,6 +1,6 @@
 //! One pass on named tensors, as the reference class makes it of a padded batch.
 
-use rlx_core::{CoreError, LoadOptions, NamedTensor, NamedTensors, SpanOf, TensorData};
+use rlx_core::{CoreError, LoadOptions, NamedTensor, NamedTensors, SpanOf, TensorData, Trace};
 use rlx_weights::Checkpoint;
 
 use crate::runner::{Inputs, load_network};
@@ -16,6 +16,7 @@ pub(crate) fn forward(
     checkpoint: &Checkpoint,
     load: &LoadOptions,
     inputs: &NamedTensors,
+    trace: &mut Trace,
 ) -> Result<NamedTensors, CoreError> {
     let config = Wav2Vec2BertConfig::from_checkpoint(checkpoint)?;
     let fail = |name: &str, what: &str| CoreError::Input { name: name.into(), what: what.into() };
@@ -46,7 +47,9 @@ pub(crate) fn forward(
         data.add("keys", mask.iter().map(|&m| key_bias(m != 0)).collect());
         add_adapter_keys(&config, mask, len, &mut data);
     }
+    network.set_profiling(trace.profile);
     network.run(&data.symbols(), &data.data(), &SpanOf::ragged(vec![len; batch]))?;
+    trace.add("encoder", network.executable().as_ref(), &data.symbols(), network.profile())?;
 
     let names: Vec<String> = network.executable().graph().outputs().iter().map(|(name, _)| name.clone()).collect();
     let mut outputs = NamedTensors::new();

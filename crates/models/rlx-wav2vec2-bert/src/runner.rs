@@ -14,7 +14,7 @@ use crate::{FAMILY, GraphOptions, PositionEmbeddings, Wav2Vec2BertConfig, Wav2Ve
 /// Features a row of Kaldi's filter bank has here: two frames of 80.
 pub(crate) const FBANK_WIDTH: usize = 160;
 /// Longest sequence, in rows of 20 ms: attention's cost grows with its square.
-const MAX_ROWS: usize = 30_000;
+pub(crate) const MAX_ROWS: usize = 30_000;
 /// Rows of a long sound that are recognised at a time, and those before and after that they are seen with.
 const CHUNK_ROWS: usize = 1_000;
 const CONTEXT_ROWS: usize = 250;
@@ -272,6 +272,11 @@ fn pieces_of(sound: usize, rows: usize) -> impl Iterator<Item = Piece> {
         let seen = core.start.saturating_sub(CONTEXT_ROWS)..(core.end + CONTEXT_ROWS).min(rows);
         Piece { sound, core, seen }
     })
+}
+
+/// Rows of the longest of these pieces.
+pub(crate) fn longest_piece(rows: usize) -> usize {
+    pieces_of(0, rows).map(|piece| piece.seen.len()).max().unwrap_or(0)
 }
 
 /// The most likely token; of equals the first.

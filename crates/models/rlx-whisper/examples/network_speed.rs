@@ -9,10 +9,10 @@
 use std::path::Path;
 use std::time::Instant;
 
+use rlx_cli::run::report::profile_table;
 use rlx_core::LoadOptions;
 use rlx_ir::DType;
 use rlx_mem::Bytes;
-use rlx_runtime::StepProfile;
 use rlx_weights::{Checkpoint, OpenOptions, TensorView};
 use rlx_whisper::decode::{Feed, SpeechModel};
 use rlx_whisper::{WhisperConfig, WhisperModel, register_formats};
@@ -37,7 +37,8 @@ fn main() -> anyhow::Result<()> {
     }
     let mut model = WhisperModel::load(&checkpoint, &options)?;
     println!("{}", model.executables()[0].describe());
-    model.set_profiling(args.iter().any(|arg| arg == "--profile"));
+    let profile = args.iter().any(|arg| arg == "--profile");
+    model.set_profiling(profile);
 
     let size = model.config().window_frames() * model.config().num_mel_bins;
     let window: Vec<f32> = (0..size).map(|i| (i as f32 * 0.7).sin()).collect();
@@ -74,8 +75,8 @@ fn main() -> anyhow::Result<()> {
             model.remove(sequence)?;
         }
     }
-    for (name, profile) in ["encoder", "decoder"].into_iter().zip(model.profile()) {
-        show(name, &profile);
+    for (name, steps) in ["encoder", "decoder"].into_iter().zip(model.profile()).filter(|_| profile) {
+        print!("{}", profile_table(name, &steps));
     }
     Ok(())
 }
@@ -83,26 +84,6 @@ fn main() -> anyhow::Result<()> {
 fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
-}
-
-/// Time per kind of step, the longest first.
-fn show(name: &str, profile: &[StepProfile]) {
-    let mut kinds: Vec<(String, f64, u64)> = vec![];
-    for step in profile {
-        let label: String = step.label.chars().filter(|c| !c.is_ascii_digit()).collect();
-        let kind = format!("{} {label}", step.op);
-        match kinds.iter_mut().find(|known| known.0 == kind) {
-            Some(known) => {
-                known.1 += step.seconds;
-                known.2 = known.2.max(step.runs);
-            }
-            None => kinds.push((kind, step.seconds, step.runs)),
-        }
-    }
-    kinds.sort_by(|a, b| b.1.total_cmp(&a.1));
-    for (kind, seconds, runs) in kinds.iter().take(16) {
-        println!("{name}: {:8.3} ms a run  {kind}", seconds * 1e3 / *runs as f64);
-    }
 }
 
 /// Random F16 weights of a model of English.

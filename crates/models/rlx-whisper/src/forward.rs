@@ -1,12 +1,12 @@
 //! One pass on named tensors, for parity with a reference.
 
 use rlx_audio::WhisperMel;
-use rlx_core::{CoreError, LoadOptions, NamedTensor, NamedTensors, TensorData};
+use rlx_core::{CoreError, LoadOptions, NamedTensor, NamedTensors, TensorData, Trace};
 use rlx_ir::batch;
 use rlx_runtime::{Entry, Logits};
 use rlx_weights::Checkpoint;
 
-use crate::builder::{ENCODED, hidden};
+use crate::builder::{ENCODED, FRAME_COUNT, hidden};
 use crate::decode::SpeechModel;
 use crate::{WhisperConfig, WhisperModel};
 
@@ -26,9 +26,11 @@ pub(crate) fn forward(
     checkpoint: &Checkpoint,
     options: &LoadOptions,
     inputs: &NamedTensors,
+    trace: &mut Trace,
 ) -> Result<NamedTensors, CoreError> {
     let fail = |name: &str, what: &str| CoreError::Input { name: name.into(), what: what.into() };
     let mut model = WhisperModel::build(checkpoint, &options.compile, true)?;
+    model.set_profiling(trace.profile);
     let config = model.config().clone();
     let (features, windows) = match inputs.get("in.input_features") {
         Some(NamedTensor { shape, data: TensorData::F32(data) }) => match shape[..] {
@@ -74,6 +76,11 @@ pub(crate) fn forward(
         model.session.read_output(&name, &mut data)?;
         outputs.insert(format!("out.{name}"), NamedTensor::f32(&[windows, tokens, width], data));
     }
+    let symbols = [(batch::TOKEN_COUNT, ids.len()), (batch::LOGIT_COUNT, ids.len()), (batch::CROSS_WEIGHT_COUNT, 0)];
+    let [encoder, decoder] = model.executables();
+    let [encoder_times, decoder_times] = model.profile();
+    trace.add("encoder", encoder.as_ref(), &[(FRAME_COUNT, windows * frames)], encoder_times)?;
+    trace.add("decoder", decoder.as_ref(), &symbols, decoder_times)?;
     if let Some(sound) = inputs.get("in.wav16k") {
         spectrograms(&sound.to_f32(), &mut outputs)?;
     }

@@ -1,11 +1,15 @@
 //! Arguments of commands that run models, beside those of [`crate::args`].
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use rlx_core::LoadOptions;
-use rlx_runtime::{CompileOptions, Device, Isa, KvType, SessionOptions};
+use rlx_core::{LoadOptions, Trace};
+use rlx_runtime::{CompileOptions, Device, Isa, KvType, SessionOptions, StepProfile};
+use serde_json::json;
 
+use super::report::{profile_table, titled};
 use crate::args::{ModelArgs, PrecisionArg, QuantArgs, values};
+use crate::context::Context;
 
 /// Element type of the KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -44,19 +48,80 @@ impl KvArgs {
     }
 }
 
-/// What to tell of the run besides its result; all of it on stderr.
+/// What to tell of the networks that a command runs, in every command that runs one; on stderr, so that the result can be piped on.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub struct PlanArgs {
+    /// Tell on stderr where the time went, per op, for each network of the model
+    #[arg(long)]
+    pub profile: bool,
+    /// Tell on stderr the compiled plan: steps, kernels, buffers, bytes; where no input is given, as the answer
+    #[arg(long)]
+    pub explain: bool,
+}
+
+impl PlanArgs {
+    /// Tells a plan that [`explain`](super::report::explain) makes, if it is asked for.
+    ///
+    /// # Errors
+    /// Those of `plan`.
+    pub fn note_plan(&self, ctx: &Context<'_>, plan: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<()> {
+        if self.explain {
+            ctx.note(plan()?.trim_end());
+        }
+        Ok(())
+    }
+
+    /// Gives a plan as the answer of a command that has nothing to run.
+    ///
+    /// # Errors
+    /// Those of `plan`, and as [`Context::print`].
+    pub fn answer_plan(
+        &self,
+        ctx: &Context<'_>,
+        plan: impl FnOnce() -> anyhow::Result<String>,
+    ) -> anyhow::Result<ExitCode> {
+        let plan = plan()?;
+        match ctx.mode().json {
+            true => ctx.print_json(&json!({ "plan": plan }))?,
+            false => ctx.print(&plan)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Tells where the time of a network went, if it is asked for.
+    pub fn note_profile(&self, ctx: &Context<'_>, title: &str, steps: &[StepProfile]) {
+        if self.profile {
+            ctx.note(profile_table(title, steps).trim_end());
+        }
+    }
+
+    /// What a forward pass is to record.
+    pub fn trace(&self) -> Trace {
+        Trace { profile: self.profile, explain: self.explain, networks: vec![] }
+    }
+
+    /// Tells what a forward pass has recorded.
+    pub fn note_trace(&self, ctx: &Context<'_>, trace: &Trace) {
+        for network in &trace.networks {
+            if let Some(plan) = &network.plan {
+                ctx.note(titled(&network.name, plan).trim_end());
+            }
+            self.note_profile(ctx, &network.name, &network.profile);
+        }
+    }
+}
+
+/// What to tell of the run of a language model besides its result; all of it on stderr.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct ReportArgs {
     /// Tell times, rates and memory
     #[arg(long)]
     pub timing: bool,
-    /// Tell where the time went, per op
-    #[arg(long)]
-    pub profile: bool,
-    /// Tell the compiled plan: steps, kernels, buffers, bytes; without a prompt, as the answer
-    #[arg(long)]
-    pub explain: bool,
+    /// What to tell of its networks.
+    #[command(flatten)]
+    pub plan: PlanArgs,
 }
 
 /// How to run a model whose numbers are compared: exactly, unless told otherwise.

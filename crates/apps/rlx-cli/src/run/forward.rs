@@ -10,7 +10,7 @@ use rlx_core::{ForwardOptions, forward, read_tensors, write_tensors};
 use rlx_weights::Checkpoint;
 use serde_json::json;
 
-use super::args::ExactArgs;
+use super::args::{ExactArgs, PlanArgs};
 use crate::args::{FetchArgs, OutputArgs, QuantArgs, WeightsRef};
 use crate::context::Context;
 
@@ -19,7 +19,8 @@ use crate::context::Context;
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:
   rlx-run forward --model DIR --inputs in.safetensors --outputs out.safetensors
-  rlx-run forward --model model.gguf --inputs in.safetensors --outputs out.safetensors --greedy 7")]
+  rlx-run forward --model model.gguf --inputs in.safetensors --outputs out.safetensors --greedy 7
+  rlx-run forward --model DIR --inputs in.safetensors --outputs out.safetensors --profile --explain")]
 struct Args {
     /// A .gguf or .safetensors file, a directory, one shard of a split file, a name from `rlx-run fetch --list`, or
     /// hf:OWNER/NAME[:FILE][@REVISION]
@@ -42,6 +43,8 @@ struct Args {
     #[command(flatten)]
     exact: ExactArgs,
     #[command(flatten)]
+    plan: PlanArgs,
+    #[command(flatten)]
     fetch: FetchArgs,
     #[command(flatten)]
     output: OutputArgs,
@@ -56,7 +59,10 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
     }
     let inputs = read_tensors(&args.inputs)?;
     let options = ForwardOptions { greedy: args.greedy, kv_type: args.exact.kv_type.into() };
-    let outputs = forward(&checkpoint, ctx.registry().families(), &args.exact.load_options(), &inputs, &options)?;
+    let families = ctx.registry().families();
+    let mut trace = args.plan.trace();
+    let outputs = forward(&checkpoint, families, &args.exact.load_options(), &inputs, &options, &mut trace)?;
+    args.plan.note_trace(ctx, &trace);
     write_tensors(&args.outputs, &outputs)?;
     let shapes = outputs.iter().map(|(name, tensor)| (name.clone(), json!(tensor.shape)));
     if args.output.json {

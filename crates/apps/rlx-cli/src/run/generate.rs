@@ -14,7 +14,7 @@ use rlx_text::Message;
 use serde_json::{Value, json};
 
 use super::args::{KvArgs, ReportArgs, load_options, merge_path};
-use super::report::{Timing, explain, profile_since, profile_table};
+use super::report::{EXPLAINED_PROMPT, Timing, explain_lm, profile_since};
 use super::{Constraint, ConstraintArgs, Draft, DraftArgs, Loaded, load_with_profile};
 use crate::UsageError;
 use crate::args::{FetchArgs, ModelArgs, OutputArgs, Prompt, PromptArgs, QuantArgs, SamplingArgs};
@@ -26,8 +26,6 @@ use crate::progress::PromptProgress;
 const DEFAULT_MAX_TOKENS: usize = 32;
 /// How many next tokens `--max-tokens 0` shows.
 const TOP_TOKENS: usize = 5;
-/// Length of prompt that `--explain` shows the plan for where there is no prompt.
-const EXPLAINED_PROMPT: usize = 512;
 
 /// Continue a prompt. A plain --prompt is completed as raw text; with --chat or --system it is answered by way of the
 /// model's chat template. Without --weights the default model is fetched once and used.
@@ -113,7 +111,7 @@ fn run(args: Vec<OsString>, family: Option<&str>, ctx: &Context<'_>) -> anyhow::
     let mut args: Args = ctx.parse(args)?;
     merge_path(&mut args.model, args.path.take())?;
     let prompt = args.prompt.read()?;
-    if prompt.is_none() && !args.report.explain {
+    if prompt.is_none() && !args.report.plan.explain {
         let text = "a prompt is needed: --prompt, --prompt-ids, --prompt-file or --messages-json";
         return Err(UsageError(text.to_owned()).into());
     }
@@ -122,17 +120,10 @@ fn run(args: Vec<OsString>, family: Option<&str>, ctx: &Context<'_>) -> anyhow::
     let default = default_source(family);
     let loaded = load_with_profile(&args.model, &args.quant, &fetch, default, family, &options, ctx)?;
     loaded.note_mtp(args.use_mtp, ctx);
-    let Some(prompt) = prompt else {
-        let plan = explain(loaded.model.executable().as_ref(), EXPLAINED_PROMPT)?;
-        ctx.print(&format!("{}{plan}", loaded.profile))?;
-        return Ok(ExitCode::SUCCESS);
-    };
+    let plan = |tokens| Ok(format!("{}{}", loaded.profile, explain_lm(loaded.model.executable().as_ref(), tokens)?));
+    let Some(prompt) = prompt else { return args.report.plan.answer_plan(ctx, || plan(EXPLAINED_PROMPT)) };
     let rows = encode(&loaded.model, prompt, &args)?;
-    if args.report.explain {
-        let longest = rows.iter().map(Vec::len).max().unwrap_or(1);
-        let plan = explain(loaded.model.executable().as_ref(), longest)?;
-        ctx.note(&format!("{}{plan}", loaded.profile));
-    }
+    args.report.plan.note_plan(ctx, || plan(rows.iter().map(Vec::len).max().unwrap_or(1)))?;
     let max_tokens = args.sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
     let needed = rows.iter().map(|row| row.len().saturating_add(max_tokens)).max().unwrap_or(0);
     let session_options = loaded.session_options(args.model.max_seq, needed, args.kv.kv_type, ctx);
@@ -141,10 +132,10 @@ fn run(args: Vec<OsString>, family: Option<&str>, ctx: &Context<'_>) -> anyhow::
         constraint: args.constraint.load_noting(&loaded.model, &args.sampling, ctx)?,
     };
     let mut session = loaded.model.session(session_options)?;
+    session.set_profiling(args.report.plan.profile);
     if max_tokens == 0 {
         return top_tokens(&loaded, &mut session, &rows, &args, ctx);
     }
-    session.set_profiling(args.report.profile);
     let generate = GenerateOptions {
         max_tokens,
         sampler: args.sampling.options(),
@@ -154,7 +145,7 @@ fn run(args: Vec<OsString>, family: Option<&str>, ctx: &Context<'_>) -> anyhow::
     let mut answers = Vec::new();
     let interrupt = ctx.interrupt().ok();
     // Several prompts run together, unless something is to be told of each.
-    if rows.len() > 1 && helpers.draft.is_none() && helpers.constraint.is_none() && !args.report.profile {
+    if rows.len() > 1 && helpers.draft.is_none() && helpers.constraint.is_none() && !args.report.plan.profile {
         answers = batch(&loaded, &mut session, &rows, &generate, interrupt, ctx)?;
         answers.iter().for_each(|answer| report(answer, args.report, ctx));
     }
@@ -317,11 +308,9 @@ fn report(answer: &Answer, what: ReportArgs, ctx: &Context<'_>) {
     if what.timing {
         ctx.note(answer.timing.text().trim_end());
     }
-    if what.profile {
-        let title = format!("prefill of {} tokens", answer.generation.prompt_tokens);
-        ctx.note(profile_table(&title, &answer.prefill).trim_end());
-        ctx.note(profile_table("decode", &answer.decode).trim_end());
-    }
+    let title = format!("prefill of {} tokens", answer.generation.prompt_tokens);
+    what.plan.note_profile(ctx, &title, &answer.prefill);
+    what.plan.note_profile(ctx, "decode", &answer.decode);
 }
 
 fn result_json(loaded: &Loaded, answers: &[Answer]) -> Value {
@@ -391,6 +380,7 @@ fn top_tokens(
         }
         results.push(json!({ "top": top, "timing": timing.json() }));
     }
+    args.report.plan.note_profile(ctx, "prefill", &session.profile());
     if args.output.json {
         let info = loaded.model.info();
         ctx.print_json(&json!({ "model": info.name, "family": info.family, "results": results }))?;

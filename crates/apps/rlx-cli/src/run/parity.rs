@@ -9,7 +9,7 @@ use rlx_core::ForwardOptions;
 use rlx_core::parity::{ParityCase, ParityReport, ParityRow, compare};
 use serde_json::{Value, json};
 
-use super::args::ExactArgs;
+use super::args::{ExactArgs, PlanArgs};
 use crate::args::OutputArgs;
 use crate::context::Context;
 use crate::text::columns;
@@ -21,13 +21,16 @@ use crate::text::columns;
 #[command(after_help = "Examples:
   rlx-run parity fixtures/llama32 fixtures/smollm2
   rlx-run parity fixtures/* --isa scalar --threads 1
-  rlx-run parity fixtures/llama32 --json")]
+  rlx-run parity fixtures/llama32 --json
+  rlx-run parity fixtures/llama32 --profile --explain")]
 struct Args {
     /// Fixture directories
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
     #[command(flatten)]
     exact: ExactArgs,
+    #[command(flatten)]
+    plan: PlanArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -39,7 +42,8 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
     let mut passed = true;
     let mut reports = Vec::new();
     for dir in &args.dirs {
-        let report = match compare(dir, ctx.registry().families(), &load, &forward) {
+        let mut trace = args.plan.trace();
+        let report = match compare(dir, ctx.registry().families(), &load, &forward, &mut trace) {
             Ok(report) => report,
             // A fixture that cannot be read is a miss; the others are still compared.
             Err(error) => {
@@ -47,6 +51,7 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
                 ParityReport { dir: dir.clone(), cases: vec![case] }
             }
         };
+        args.plan.note_trace(ctx, &trace);
         passed &= report.passed();
         if args.output.json {
             reports.push(report_json(&report));

@@ -8,13 +8,16 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rlx_core::CausalLm;
 use rlx_core::fetch::ModelSource;
+use rlx_ir::batch;
 use rlx_runtime::SessionOptions;
 use rlx_text::Tokenizer;
 use serde_json::json;
 
-use super::args::{KvArgs, load_options, merge_path};
+use super::args::{KvArgs, PlanArgs, load_options, merge_path};
 use super::load;
+use super::report::explain;
 use crate::args::{FetchArgs, ModelArgs, OutputArgs, QuantArgs};
 use crate::context::Context;
 use crate::interrupt::Interrupt;
@@ -24,7 +27,9 @@ use crate::interrupt::Interrupt;
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:
   rlx-run perplexity --weights model.gguf --text book.txt
-  rlx-run perplexity --weights model.gguf --text book.txt --precision f32 --kv-type f32 --json")]
+  rlx-run perplexity --weights model.gguf --text book.txt --precision f32 --kv-type f32 --json
+  rlx-run perplexity --weights model.gguf --text book.txt --profile
+  rlx-run perplexity --weights model.gguf --explain")]
 struct Args {
     /// The same as --weights PATH
     #[arg(value_name = "WEIGHTS")]
@@ -36,11 +41,13 @@ struct Args {
     #[command(flatten)]
     kv: KvArgs,
     /// The text
-    #[arg(long, value_name = "FILE")]
-    text: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "explain")]
+    text: Option<PathBuf>,
     /// Tokens per window
     #[arg(long, value_name = "N", default_value_t = 512)]
     ctx: usize,
+    #[command(flatten)]
+    plan: PlanArgs,
     #[command(flatten)]
     fetch: FetchArgs,
     #[command(flatten)]
@@ -50,18 +57,28 @@ struct Args {
 pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<ExitCode> {
     let mut args: Args = ctx.parse(args)?;
     merge_path(&mut args.model, args.path.take())?;
-    let text = std::fs::read_to_string(&args.text).with_context(|| args.text.display().to_string())?;
+    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| path.display().to_string());
+    let text = args.text.as_ref().map(read).transpose()?;
     let options = load_options(&args.model, &args.quant, None);
     let fetch = args.fetch.options(ctx)?;
     let loaded = load(&args.model, &args.quant, &fetch, Some(ModelSource::default_lm()), None, &options, ctx)?;
     let model = &loaded.model;
-    let ids = model.encode(&text).with_context(|| args.text.display().to_string())?;
+    let options = SessionOptions { max_seq: args.ctx.max(1), kv_type: args.kv.kv_type(), ..SessionOptions::default() };
+    let [context, scored] = CausalLm::perplexity_steps(args.ctx, &options);
+    let plan = || {
+        let executable = model.executable().as_ref();
+        let of = |title: &str, tokens, logits| {
+            let symbols = [(batch::TOKEN_COUNT, tokens), (batch::LOGIT_COUNT, logits)];
+            explain(&format!("{tokens} tokens {title}"), executable, &symbols)
+        };
+        Ok(of("of context", context, 0)? + &of("that are scored", scored, scored)?)
+    };
+    let (Some(text), Some(path)) = (text, &args.text) else { return args.plan.answer_plan(ctx, plan) };
+    args.plan.note_plan(ctx, plan)?;
+    let ids = model.encode(&text).with_context(|| path.display().to_string())?;
     let bos = added_bos(model.tokenizer()?);
-    let mut session = model.session(SessionOptions {
-        max_seq: args.ctx.max(1),
-        kv_type: args.kv.kv_type(),
-        ..SessionOptions::default()
-    })?;
+    let mut session = model.session(options)?;
+    session.set_profiling(args.plan.profile);
 
     let target = if ctx.mode().quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(None, target);
@@ -76,6 +93,7 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
         if interrupt.is_some_and(Interrupt::is_set) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     bar.finish_and_clear();
+    args.plan.note_profile(ctx, "the windows", &session.profile());
     if args.output.json {
         ctx.print_json(&json!({
             "model": model.info().name,

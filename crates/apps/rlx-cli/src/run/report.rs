@@ -1,6 +1,5 @@
 //! What `--timing`, `--profile` and `--explain` tell.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use rlx_core::{DraftStats, Generation};
@@ -13,6 +12,8 @@ use crate::text::{bytes, columns};
 
 /// Steps shown by [`profile_table`] one by one.
 const TOP_STEPS: usize = 10;
+/// Length of prompt that a language model's plan is shown for where there is no prompt.
+pub const EXPLAINED_PROMPT: usize = 512;
 
 /// Times of a run.
 #[derive(Debug, Clone, Copy)]
@@ -167,7 +168,8 @@ pub fn profile_table(title: &str, steps: &[StepProfile]) -> String {
             speed(traffic, seconds),
         ]);
     }
-    let mut text = format!("profile of {title}: {runs} runs, {} ms each\n", per_run(total));
+    let mut text =
+        format!("profile of {title}: {runs} runs, {} ms each, {:.1} ms in all\n", per_run(total), total * 1e3);
     text.push_str(&columns(&rows, 2));
     let mut top: Vec<&StepProfile> = steps.iter().collect();
     top.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
@@ -205,22 +207,29 @@ pub fn profile_since(before: &[StepProfile], after: Vec<StepProfile>) -> Vec<Ste
     out
 }
 
-/// The plans for a prompt of `prompt_tokens` and for one token.
+/// The plan of a compiled network for these values of its symbols, by name; those that are not named are 1.
 ///
 /// # Errors
-/// If the executable is not a language model's.
-pub fn explain(executable: &dyn Executable, prompt_tokens: usize) -> anyhow::Result<String> {
-    let graph = executable.graph();
-    let bind = |tokens: usize| -> Vec<usize> {
-        graph.symbols().iter().map(|name| if name == batch::TOKEN_COUNT { tokens } else { 1 }).collect()
-    };
-    let regions = graph.nodes().iter().filter(|node| node.op != Op::Input).count();
-    let mut text = format!("{}\n", executable.describe());
-    let _ = writeln!(text, "prefill of {prompt_tokens} tokens");
-    text.push_str(&executable.explain(&bind(prompt_tokens))?);
-    let _ = writeln!(text, "decode: {regions} parallel regions per token");
-    text.push_str(&executable.explain(&bind(1))?);
-    Ok(text)
+/// Those of the device.
+pub fn explain(title: &str, executable: &dyn Executable, symbols: &[(&str, usize)]) -> anyhow::Result<String> {
+    Ok(titled(title, &rlx_core::explain(executable, symbols)?))
+}
+
+/// The plans of a language model for a prompt of `prompt_tokens` and for one token.
+///
+/// # Errors
+/// Those of the device.
+pub fn explain_lm(executable: &dyn Executable, prompt_tokens: usize) -> anyhow::Result<String> {
+    let prefill = format!("prefill of {prompt_tokens} tokens");
+    let prefill = explain(&prefill, executable, &[(batch::TOKEN_COUNT, prompt_tokens)])?;
+    let regions = executable.graph().nodes().iter().filter(|node| node.op != Op::Input).count();
+    let decode = explain(&format!("decode: {regions} parallel regions per token"), executable, &[])?;
+    Ok(format!("{}\n{prefill}{decode}", executable.describe()))
+}
+
+/// A plan below what it is the plan of.
+pub(crate) fn titled(title: &str, plan: &str) -> String {
+    format!("{title}\n{plan}")
 }
 
 #[cfg(test)]
@@ -235,7 +244,7 @@ mod tests {
     fn profiles_are_summed_per_op() {
         let steps = [step("linear", "a", 10, 0.03), step("attention", "b", 10, 0.01), step("linear", "c", 10, 0.01)];
         let text = profile_table("decode", &steps);
-        assert!(text.starts_with("profile of decode: 10 runs, 5.000 ms each\n"), "{text}");
+        assert!(text.starts_with("profile of decode: 10 runs, 5.000 ms each, 50.0 ms in all\n"), "{text}");
         let linear = text.lines().find(|line| line.trim_start().starts_with("linear ")).unwrap();
         let cells: Vec<&str> = linear.split_whitespace().collect();
         assert_eq!(cells, ["linear", "4.000", "80.0", "%", "2", "0.5"]);

@@ -110,7 +110,7 @@ fn metadata(architecture: &str) -> GgufMetadata {
 }
 
 /// The character that stands for a byte in GPT-2's vocabulary: itself if it can be seen, else one from 256 on.
-fn byte_token(byte: u8) -> String {
+pub(crate) fn byte_token(byte: u8) -> String {
     let visible = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
     let character = match visible(byte) {
         true => u32::from(byte),

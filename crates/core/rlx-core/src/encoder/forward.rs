@@ -2,7 +2,7 @@
 
 use super::{Encoder, Pooling, TokenBatch, l2_normalise, names, pool};
 use crate::forward::{scatter, token_rows};
-use crate::{CoreError, NamedTensor, NamedTensors, TensorData};
+use crate::{CoreError, NamedTensor, NamedTensors, TensorData, Trace};
 
 /// What [`Encoder::forward`] gives beside the graph's own outputs.
 const POOLED: [(&str, Pooling, bool); 3] = [
@@ -16,11 +16,12 @@ impl Encoder {
     /// are given, both `[batch, T]`. Positions count padding too, as in the reference classes.
     ///
     /// Gives every output of the graph as `out.NAME`, F32 `[batch, T, width]` or `[batch, width]`, and the pooled ones
-    /// `out.pooled_mean`, `out.pooled_mean_l2`, `out.pooled_cls_l2` `[batch, hidden]`. Rows of padding are zero.
+    /// `out.pooled_mean`, `out.pooled_mean_l2`, `out.pooled_cls_l2` `[batch, hidden]`. Rows of padding are zero. `trace` gets what it
+    /// asks for.
     ///
     /// # Errors
     /// If an input is missing, of wrong shape, or has ids outside the vocabulary.
-    pub fn forward(&mut self, inputs: &NamedTensors) -> Result<NamedTensors, CoreError> {
+    pub fn forward(&mut self, inputs: &NamedTensors, trace: &mut Trace) -> Result<NamedTensors, CoreError> {
         let (batch, len, rows) = token_rows(inputs)?;
         let types = token_types(inputs, batch, len)?;
         let (mut tokens, mut token_types, mut positions, mut lens) = (vec![], vec![], vec![], vec![]);
@@ -40,12 +41,15 @@ impl Encoder {
         if texts.is_empty() {
             return Err(CoreError::EmptyPrompt);
         }
+        self.network.set_profiling(trace.profile);
         self.run(&TokenBatch {
             tokens: &tokens,
             token_types: Some(&token_types),
             positions: Some(&positions),
             lens: &texts,
         })?;
+        let symbols = [(names::TOKEN_COUNT, tokens.len()), (names::TEXT_COUNT, texts.len())];
+        trace.add("encoder", self.network.executable().as_ref(), &symbols, self.network.profile())?;
 
         let graph_outputs = self.network().executable().graph().outputs();
         let graph_outputs: Vec<String> = graph_outputs.iter().map(|(name, _)| name.clone()).collect();

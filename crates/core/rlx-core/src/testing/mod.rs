@@ -5,6 +5,7 @@
 
 mod checks;
 mod hostile;
+mod letters;
 mod mutate;
 mod random;
 mod tiny;
@@ -15,6 +16,7 @@ pub use checks::{
     state_is_exact, threads_agree,
 };
 pub use hostile::hostile_configs_are_errors;
+pub use letters::letters_tokenizer;
 pub use mutate::{fuzz_seeds, mutate};
 pub use random::Random;
 pub use tiny::TinyModel;

@@ -25,6 +25,7 @@ use super::model::{EmbedArgs, Load, TextModel, note_truncated};
   rlx-run embed --input docs.txt --output docs.npy
   rlx-run embed --input docs.jsonl --column body.text --with-text --output docs.safetensors
   zcat docs.gz | rlx-run embed --output docs.parquet
+  rlx-run embed --input docs.txt --output docs.npy --profile
   rlx-run embed --weights nomic-embed-text-v1.5.gguf --prompt \"search_document: \" --dims 256 --input docs.csv")]
 struct Args {
     #[command(flatten)]
@@ -51,8 +52,11 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>, load: Load<'_>) -> any
     let args: Args = ctx.parse(args)?;
     let format = args.format()?;
     // What is wrong with the input shows before a model is fetched.
-    let mut source = args.input.open()?;
+    let source = args.input.open(args.model.plan)?;
     let mut model = load(&args.model, None, ctx)?;
+    let Some(mut source) = source else { return args.model.plan.answer_plan(ctx, || model.plan(&[])) };
+    // Of texts that stream in nobody knows the longest.
+    args.model.plan.note_plan(ctx, || model.plan(args.input.given()))?;
     let options =
         SinkOptions { dims: model.dims(), texts: args.with_text, metadata: model.metadata(), overwrite: args.force };
     let mut collected = Collected { dims: options.dims, with_text: args.with_text, rows: Vec::new() };
@@ -72,6 +76,7 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>, load: Load<'_>) -> any
     sink.finish()?;
     let seconds = progress.elapsed().as_secs_f64();
     drop(progress);
+    args.model.note_profile(ctx, &model.profile());
     args.report(&outcome, &*model, format, seconds, &collected, ctx)?;
     Ok(if outcome.stopped { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use rlx_cli::UsageError;
+use rlx_cli::run::args::PlanArgs;
 use rlx_vectors::{SourceOptions, TextFormat, TextSource, given_texts, open_source, read_source};
 
 /// Texts as arguments, of a file, or of stdin.
@@ -59,25 +60,27 @@ fn delimiter(text: &str) -> Result<u8, String> {
 }
 
 impl InputArgs {
-    /// The texts, one after another.
-    pub(super) fn open(&self) -> anyhow::Result<Box<dyn TextSource>> {
-        let source = self.all()?;
+    /// The texts, one after another; none if there are none, and the plan is all that is asked for.
+    pub(super) fn open(&self, plan: PlanArgs) -> anyhow::Result<Option<Box<dyn TextSource>>> {
+        let source = match (&self.input, self.texts.is_empty()) {
+            (Some(_), false) => return Err(usage("the texts are given twice: as arguments, and by --input")),
+            (None, false) => given_texts(self.texts.clone()),
+            (Some(path), true) => self.format.open(path)?,
+            (None, true) if !std::io::stdin().is_terminal() => self.format.open(Path::new("-"))?,
+            (None, true) if plan.explain => return Ok(None),
+            (None, true) => {
+                return Err(usage("there are no texts: give them as arguments, by --input FILE, or pipe them in"));
+            }
+        };
         if self.skip_rows == 0 && self.max_rows.is_none() {
-            return Ok(source);
+            return Ok(Some(source));
         }
-        Ok(Box::new(Part { source, skip: self.skip_rows, left: self.max_rows.unwrap_or(u64::MAX) }))
+        Ok(Some(Box::new(Part { source, skip: self.skip_rows, left: self.max_rows.unwrap_or(u64::MAX) })))
     }
 
-    fn all(&self) -> anyhow::Result<Box<dyn TextSource>> {
-        match (&self.input, self.texts.is_empty()) {
-            (Some(_), false) => Err(usage("the texts are given twice: as arguments, and by --input")),
-            (None, false) => Ok(given_texts(self.texts.clone())),
-            (Some(path), true) => self.format.open(path),
-            (None, true) if std::io::stdin().is_terminal() => {
-                Err(usage("there are no texts: give them as arguments, by --input FILE, or pipe them in"))
-            }
-            (None, true) => self.format.open(Path::new("-")),
-        }
+    /// The texts that are arguments.
+    pub(super) fn given(&self) -> &[String] {
+        &self.texts
     }
 }
 

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 
 use rlx_cli::args::{FetchArgs, ModelArgs, QuantArgs, values};
+use rlx_cli::run::args::PlanArgs;
+use rlx_cli::run::report::explain;
 use rlx_cli::{Context, StreamProgress};
+use rlx_core::encoder::names;
 use rlx_core::fetch::ModelSource;
+use rlx_runtime::StepProfile;
 use rlx_vectors::Metric;
 
 use crate::{LongTexts, Pooling, Prompt, RlxEmbed};
@@ -66,6 +70,8 @@ pub(super) struct EmbedArgs {
     #[command(flatten)]
     pub(super) quant: QuantArgs,
     #[command(flatten)]
+    pub(super) plan: PlanArgs,
+    #[command(flatten)]
     pub(super) fetch: FetchArgs,
 }
 
@@ -105,8 +111,21 @@ impl EmbedArgs {
         if let Some(tokens) = self.batch_tokens {
             builder = builder.batch_tokens(tokens);
         }
-        Ok(builder.load(&checkpoint)?)
+        let model = builder.load(&checkpoint)?;
+        model.set_profiling(self.plan.profile);
+        Ok(model)
     }
+
+    /// Tells where the time of the encoder went, if it is asked for.
+    pub(super) fn note_profile(&self, ctx: &Context<'_>, steps: &[StepProfile]) {
+        self.plan.note_profile(ctx, "encoder", steps);
+    }
+}
+
+/// The plan of a model for so many tokens of one text.
+pub(super) fn plan(model: &RlxEmbed, tokens: usize) -> anyhow::Result<String> {
+    let title = format!("encoder: {tokens} tokens");
+    explain(&title, model.executable().as_ref(), &[(names::TOKEN_COUNT, tokens)])
 }
 
 /// What the commands need of a model.
@@ -121,6 +140,10 @@ pub(super) trait TextModel {
     fn truncated(&self) -> u64;
     /// How vectors are made, for those who find them in a file.
     fn metadata(&self) -> BTreeMap<String, String>;
+    /// The plan for the longest of `texts`; without any, for the longest text that the model takes.
+    fn plan(&self, texts: &[String]) -> anyhow::Result<String>;
+    /// Times per step so far, if they are recorded.
+    fn profile(&self) -> Vec<StepProfile>;
     /// Appends the vector of each text.
     fn embed_into(&mut self, texts: &[&str], vectors: &mut Vec<f32>) -> anyhow::Result<()>;
 }
@@ -176,6 +199,12 @@ pub(super) fn load(args: &EmbedArgs, prompt: Option<&str>, ctx: &Context<'_>) ->
     Ok(Box::new(Loaded { model, name, prompt, truncated: 0 }))
 }
 
+impl Loaded {
+    fn prompt(&self) -> Prompt<'_> {
+        self.prompt.as_deref().map_or(Prompt::Default, Prompt::Named)
+    }
+}
+
 impl TextModel for Loaded {
     fn name(&self) -> &str {
         &self.name
@@ -203,9 +232,20 @@ impl TextModel for Loaded {
         facts.map(|(key, value)| (key.to_owned(), value)).into()
     }
 
+    fn plan(&self, texts: &[String]) -> anyhow::Result<String> {
+        let mut longest = None;
+        for text in texts {
+            longest = longest.max(Some(self.model.tokens_at_once(text, self.prompt())?));
+        }
+        plan(&self.model, longest.unwrap_or(self.model.max_length()))
+    }
+
+    fn profile(&self) -> Vec<StepProfile> {
+        self.model.profile()
+    }
+
     fn embed_into(&mut self, texts: &[&str], vectors: &mut Vec<f32>) -> anyhow::Result<()> {
-        let prompt = self.prompt.as_deref().map_or(Prompt::Default, Prompt::Named);
-        self.truncated += self.model.embed_into(texts, prompt, vectors)?.too_long as u64;
+        self.truncated += self.model.embed_into(texts, self.prompt(), vectors)?.too_long as u64;
         Ok(())
     }
 }

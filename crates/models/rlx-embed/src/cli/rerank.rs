@@ -10,7 +10,7 @@ use rlx_cli::{Context, Interrupted, StreamProgress};
 use serde_json::{Value, json};
 
 use super::input::{InputArgs, usage};
-use super::model::EmbedArgs;
+use super::model::{EmbedArgs, plan};
 
 /// Documents that are scored between two looks at Ctrl-C.
 const CHUNK: usize = 32;
@@ -20,11 +20,12 @@ const CHUNK: usize = 32;
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:
   rlx-run rerank --weights DIR --query \"what do pandas eat\" \"bamboo\" \"the sky is blue\"
-  rlx-run rerank --weights DIR --query \"what do pandas eat\" --input found.jsonl -k 3")]
+  rlx-run rerank --weights DIR --query \"what do pandas eat\" --input found.jsonl -k 3
+  rlx-run rerank --weights DIR --query \"what do pandas eat\" --input found.jsonl --profile")]
 struct Args {
     /// What the documents should answer
-    #[arg(long, short = 'q', value_name = "TEXT")]
-    query: String,
+    #[arg(long, short = 'q', value_name = "TEXT", required_unless_present = "explain")]
+    query: Option<String>,
     /// Print only the best N
     #[arg(long, short = 'k', visible_alias = "top", value_name = "N")]
     k: Option<usize>,
@@ -38,21 +39,29 @@ struct Args {
 
 pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<ExitCode> {
     let args: Args = ctx.parse(args)?;
-    let documents: Vec<String> = args.input.open()?.map(|text| text.map(|text| text.text)).collect::<Result<_, _>>()?;
-    if documents.is_empty() {
-        return Err(usage("there are no documents"));
-    }
+    let Some((query, documents)) = args.pairs()? else {
+        let model = args.model.open(None, ctx)?;
+        return args.model.plan.answer_plan(ctx, || plan(&model, model.max_length()));
+    };
     let model = args.model.open(None, ctx)?;
+    args.model.plan.note_plan(ctx, || {
+        let mut longest = 1;
+        for document in &documents {
+            longest = longest.max(model.pair_tokens_at_once(query, document)?);
+        }
+        plan(&model, longest)
+    })?;
     let mut scores = Vec::with_capacity(documents.len());
     let mut progress = StreamProgress::new(ctx, "scoring", "documents");
     for chunk in documents.chunks(CHUNK) {
-        scores.extend(model.rerank(&args.query, chunk)?);
+        scores.extend(model.rerank(query, chunk)?);
         let done = scores.len() as u64;
         if progress.advance(done, done, Some(documents.len() as u64)).is_break() {
             return Err(Interrupted.into());
         }
     }
     drop(progress);
+    args.model.note_profile(ctx, &model.profile());
     let mut order: Vec<usize> = (0..documents.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
     order.truncate(args.k.unwrap_or(usize::MAX));
@@ -64,4 +73,17 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
     let row = |&i: &usize| vec![format!("{:.4}", scores[i]), i.to_string(), plain(&documents[i], 100)];
     ctx.print(&columns(&order.iter().map(row).collect::<Vec<_>>(), 0))?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    /// The query and the documents; none if the plan is all that is asked for.
+    fn pairs(&self) -> anyhow::Result<Option<(&str, Vec<String>)>> {
+        let Some(query) = &self.query else { return Ok(None) };
+        let Some(source) = self.input.open(self.model.plan)? else { return Ok(None) };
+        let documents: Vec<String> = source.map(|text| text.map(|text| text.text)).collect::<Result<_, _>>()?;
+        if documents.is_empty() {
+            return Err(usage("there are no documents"));
+        }
+        Ok(Some((query, documents)))
+    }
 }

@@ -24,13 +24,14 @@ use super::model::{EmbedArgs, Load, MetricArg, embed_all};
 #[command(after_help = "Examples:
   rlx-run embed --input docs.jsonl --column body --with-text --output docs.safetensors
   rlx-run search --index docs.safetensors --query \"how do I reset my password\" -k 3
-  rlx-run search --index docs.npy --texts docs.txt --query \"first\" --query \"second\" --json")]
+  rlx-run search --index docs.npy --texts docs.txt --query \"first\" --query \"second\" --json
+  rlx-run search --index docs.npy --query \"first\" --profile --explain")]
 struct Args {
     /// Vectors: .npy or .safetensors
-    #[arg(long, value_name = "FILE")]
-    index: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "explain")]
+    index: Option<PathBuf>,
     /// What to look for; may be given more than once
-    #[arg(long, short = 'q', value_name = "TEXT", required_unless_present = "queries")]
+    #[arg(long, short = 'q', value_name = "TEXT", required_unless_present_any = ["queries", "explain"])]
     query: Vec<String>,
     /// File of queries: lines, or .jsonl, .csv, .tsv, .parquet with a column `text`
     #[arg(long, value_name = "FILE")]
@@ -54,7 +55,12 @@ struct Args {
 
 pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>, load: Load<'_>) -> anyhow::Result<ExitCode> {
     let args: Args = ctx.parse(args)?;
-    let index = VectorIndex::open(&args.index)?;
+    let asked = !args.query.is_empty() || args.queries.is_some();
+    let Some(path) = args.index.as_deref().filter(|_| asked) else {
+        let model = load(&args.model, Some(QUERY_PROMPT), ctx)?;
+        return args.model.plan.answer_plan(ctx, || model.plan(&args.query));
+    };
+    let index = VectorIndex::open(path)?;
     let mut queries = args.query;
     if let Some(path) = &args.queries {
         for text in open_source(path, &Default::default())? {
@@ -68,7 +74,7 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>, load: Load<'_>) -> any
     if model.dims() != index.dims() {
         bail!(
             "{}: vectors of {} dimensions, but this model makes {}: use the model (and --dims) that made them{}",
-            args.index.display(),
+            path.display(),
             index.dims(),
             model.dims(),
             index.metadata().get("model").map_or_else(String::new, |name| format!(", {}", plain(name, 80)))
@@ -79,7 +85,9 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>, load: Load<'_>) -> any
     {
         ctx.note(&format!("note: the vectors were made by {}, the query's by {}", plain(made_by, 80), model.name()));
     }
+    args.model.plan.note_plan(ctx, || model.plan(&queries))?;
     let vectors = embed_all(&mut *model, &queries, ctx)?;
+    args.model.note_profile(ctx, &model.profile());
     let CompileOptions { threads, isa, .. } = args.model.model.compile_options();
     let start = Instant::now();
     let found = index.search(&vectors, &SearchOptions { k: args.k, metric: args.metric.into(), threads, isa })?;

@@ -21,7 +21,8 @@ const MAX_TEXTS: usize = 5000;
 #[command(after_help = "Examples:
   rlx-run similarity \"A man is eating food.\" \"A man eats something.\"
   rlx-run similarity --input sentences.txt
-  rlx-run similarity --json \"one\" \"two\" \"three\"")]
+  rlx-run similarity --json \"one\" \"two\" \"three\"
+  rlx-run similarity --profile --explain \"one\" \"two\"")]
 struct Args {
     #[command(flatten)]
     input: InputArgs,
@@ -36,9 +37,12 @@ struct Args {
 
 pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>, load: Load<'_>) -> anyhow::Result<ExitCode> {
     let args: Args = ctx.parse(args)?;
-    let texts = collect(&mut *args.input.open()?)?;
+    let texts = args.input.open(args.model.plan)?.map(|mut source| collect(&mut *source)).transpose()?;
     let mut model = load(&args.model, None, ctx)?;
+    let Some(texts) = texts else { return args.model.plan.answer_plan(ctx, || model.plan(&[])) };
+    args.model.plan.note_plan(ctx, || model.plan(&texts))?;
     let vectors = embed_all(&mut *model, &texts, ctx)?;
+    args.model.note_profile(ctx, &model.profile());
     let isa = args.model.model.compile_options().isa;
     let scores = scores(&vectors, &vectors, model.dims(), args.metric.into(), isa)?;
     let scores: Vec<&[f32]> = scores.chunks_exact(texts.len()).collect();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rlx_cli::{Context, Registry, Runner, dispatch};
+use rlx_runtime::StepProfile;
 use rlx_vectors::VectorIndex;
 
 use super::model::{EmbedArgs, TextModel};
@@ -34,6 +35,12 @@ impl TextModel for Letters {
     }
     fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::from([("model".into(), "letters".into())])
+    }
+    fn plan(&self, texts: &[String]) -> anyhow::Result<String> {
+        Ok(format!("letters of {} texts\n", texts.len()))
+    }
+    fn profile(&self) -> Vec<StepProfile> {
+        Vec::new()
     }
     fn embed_into(&mut self, texts: &[&str], vectors: &mut Vec<f32>) -> anyhow::Result<()> {
         for text in texts {

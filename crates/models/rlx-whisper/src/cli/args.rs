@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use rlx_cli::UsageError;
 use rlx_cli::args::{FetchArgs, ModelArgs, OutputArgs, QuantArgs, values};
+use rlx_cli::run::args::PlanArgs;
 
 use crate::decode::{DecodeOptions, Suppress};
 use crate::output::{OutputFormat, SubtitleOptions};
@@ -24,6 +25,8 @@ const DEFAULT_REGION_BATCH: usize = 8;
   rlx-run whisper --weights whisper-small/ --wav talk.wav --language de --translate
   rlx-run whisper --wav talk.wav --timestamps --word-align dtw -o talk.vtt
   rlx-run transcribe meeting.m4a --vad --beam-size 1 --json
+  rlx-run transcribe interview.mp3 --profile
+  rlx-run transcribe --explain
   arecord -f S16_LE -r 16000 -t raw | rlx-run transcribe --stream -")]
 pub(super) struct Args {
     /// Sound files; - is standard input (with --stream)
@@ -49,6 +52,8 @@ pub(super) struct Args {
     pub(super) stream: StreamArgs,
     #[command(flatten)]
     pub(super) write: WriteArgs,
+    #[command(flatten)]
+    pub(super) plan: PlanArgs,
     #[command(flatten)]
     pub(super) fetch: FetchArgs,
     #[command(flatten)]
@@ -100,7 +105,7 @@ pub(super) struct SpeechArgs {
 pub(super) struct DecodeArgs {
     /// Beams at temperature 0; 1 is greedy and fastest
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = values::at_least_one)]
-    beam_size: usize,
+    pub(super) beam_size: usize,
     /// Texts that are drawn at temperatures above 0
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = values::at_least_one)]
     best_of: usize,

@@ -13,14 +13,17 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use rlx_cli::run::args::load_options;
+use rlx_cli::run::report::explain;
 use rlx_cli::{Context, Runner, UsageError};
 use rlx_core::fetch::ModelSource;
+use rlx_ir::batch;
 use serde_json::{Value, json};
 
+use crate::builder::FRAME_COUNT;
 use crate::decode::SpeechModel;
 use crate::text::MULTILINGUAL_VOCAB;
 use crate::transcribe::{LogMel, Transcriber, Transcript};
-use crate::{FAMILY, Heard, WhisperConfig, WhisperRunner};
+use crate::{FAMILY, Heard, WhisperConfig, WhisperModel, WhisperRunner};
 use args::Args;
 use show::Show;
 use sound::Sound;
@@ -41,7 +44,7 @@ fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<ExitCode> {
     let mut args: Args = ctx.parse(args)?;
     let sounds = args.sounds();
     let options = args.transcribe_options()?;
-    if sounds.is_empty() && !args.dry {
+    if sounds.is_empty() && !args.dry && !args.plan.explain {
         return Err(UsageError("a sound file is needed: FILE or --wav FILE".to_owned()).into());
     }
     let plan = write::Plan::new(&args.write, &sounds)?;
@@ -54,13 +57,37 @@ fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<ExitCode> {
     let load = load_options(&args.model, &args.quant, None);
     if args.dry {
         let config = WhisperConfig::from_checkpoint(&checkpoint)?;
-        return dry(&args, &sounds, &config, ctx);
+        let code = dry(&args, &sounds, &config, ctx)?;
+        args.plan.note_plan(ctx, || explain_networks(&WhisperModel::load(&checkpoint, &load)?, &args))?;
+        return Ok(code);
     }
     let mut transcriber = WhisperRunner::load(&checkpoint, &load, options)?;
-    if args.stream.stream {
-        return live::run(&mut transcriber, &args, &sounds, &plan, ctx);
+    if sounds.is_empty() {
+        return args.plan.answer_plan(ctx, || explain_networks(transcriber.model(), &args));
     }
-    transcribe_all(&mut transcriber, &args, &sounds, &plan, ctx)
+    args.plan.note_plan(ctx, || explain_networks(transcriber.model(), &args))?;
+    transcriber.model_mut().set_profiling(args.plan.profile);
+    let code = if args.stream.stream {
+        live::run(&mut transcriber, &args, &sounds, &plan, ctx)?
+    } else {
+        transcribe_all(&mut transcriber, &args, &sounds, &plan, ctx)?
+    };
+    for (name, steps) in ["encoder", "decoder"].into_iter().zip(transcriber.model().profile()) {
+        args.plan.note_profile(ctx, name, &steps);
+    }
+    Ok(code)
+}
+
+/// The plans of the encoder for a window of sound, and of the decoder for a token of each beam: sizes that no sound changes.
+fn explain_networks(model: &WhisperModel, args: &Args) -> anyhow::Result<String> {
+    let [encoder, decoder] = model.executables();
+    let frames = model.config().window_frames();
+    let beams = args.decode.beam_size;
+    let encoder =
+        explain(&format!("encoder: a window of {frames} frames"), encoder.as_ref(), &[(FRAME_COUNT, frames)])?;
+    let symbols = [(batch::TOKEN_COUNT, beams), (batch::LOGIT_COUNT, beams), (batch::CROSS_WEIGHT_COUNT, 0)];
+    let decoder = explain(&format!("decoder: a token of each of {beams} beams"), decoder.as_ref(), &symbols)?;
+    Ok(encoder + &decoder)
 }
 
 /// Transcribes files one after the other. A file that cannot be read is told and does not keep the others from being read.

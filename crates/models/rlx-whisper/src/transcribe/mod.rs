@@ -91,6 +91,11 @@ impl<M: SpeechModel> Transcriber<M> {
         &self.model
     }
 
+    /// The model, to profile it.
+    pub fn model_mut(&mut self) -> &mut M {
+        &mut self.model
+    }
+
     /// The model back.
     pub fn into_model(self) -> M {
         self.model

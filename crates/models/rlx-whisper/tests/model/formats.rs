@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rlx_core::{CoreError, LoadOptions, NamedTensor, NamedTensors, load_tokenizer};
+use rlx_core::{CoreError, LoadOptions, NamedTensor, NamedTensors, Trace, load_tokenizer};
 use rlx_runtime::Precision;
 use rlx_weights::{Checkpoint, OpenOptions};
 use rlx_whisper::{FAMILY, WhisperConfig, WhisperText, register_formats};
@@ -30,7 +30,7 @@ fn outputs(path: &Path, config: &WhisperConfig) -> NamedTensors {
     let mut options = LoadOptions::default();
     options.compile.precision = Precision::F32;
     let rlx_core::Task::Network { forward, .. } = FAMILY.task else { panic!("Whisper is no decoder-only model") };
-    forward(&open(path).unwrap(), &options, &inputs(config)).unwrap()
+    forward(&open(path).unwrap(), &options, &inputs(config), &mut Trace::default()).unwrap()
 }
 
 /// Squared error over squared size of the logits.
@@ -142,7 +142,7 @@ fn try_to_load(path: &Path, config: &WhisperConfig) -> Result<NamedTensors, Core
     };
     let checkpoint = open(path)?;
     check(&checkpoint)?;
-    forward(&checkpoint, &LoadOptions::default(), &inputs(config))
+    forward(&checkpoint, &LoadOptions::default(), &inputs(config), &mut Trace::default())
 }
 
 #[test]
@@ -204,7 +204,8 @@ fn impossible_configs_are_errors() {
         json[key] = value;
         let checkpoint = open(dir.path()).unwrap().with_config(json);
         let rlx_core::Task::Network { forward, .. } = FAMILY.task else { panic!("Whisper is no decoder-only model") };
-        let error = forward(&checkpoint, &LoadOptions::default(), &inputs(&config)).unwrap_err().to_string();
+        let result = forward(&checkpoint, &LoadOptions::default(), &inputs(&config), &mut Trace::default());
+        let error = result.unwrap_err().to_string();
         assert!(error.contains(text), "{key}: {error}");
     }
     std::fs::write(dir.path().join("generation_config.json"), r#"{ "alignment_heads": [[9, 0]] }"#).unwrap();

@@ -8,13 +8,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rlx_core::fetch::ModelSource;
+use rlx_ir::batch;
 use rlx_runtime::{Device, Executable, Isa, Limits, SessionOptions};
 use serde_json::{Value, json};
 
 pub use measure::{Measurement, Test, measure};
 
-use super::args::{KvArgs, load_options, merge_path};
-use super::report::{millis, profile_table};
+use super::args::{KvArgs, PlanArgs, load_options, merge_path};
+use super::report::{explain, millis};
 use super::{load, peak_rss_bytes};
 use crate::args::{FetchArgs, ModelArgs, OutputArgs, PrecisionArg, QuantArgs, WeightsFormat, values};
 use crate::context::Context;
@@ -28,7 +29,8 @@ use crate::text::{bytes, columns};
   rlx-run bench --weights model.gguf
   rlx-run bench --weights model.gguf -p 128,512 -n 64 -t 1,2 -r 5
   rlx-run bench --weights model.gguf --isa avx2 --json
-  rlx-run bench --weights model.gguf --limits")]
+  rlx-run bench --weights model.gguf --limits
+  rlx-run bench --weights model.gguf -p 512 -n 0 -r 1 --profile --explain")]
 struct Args {
     /// The same as --weights PATH
     #[arg(value_name = "WEIGHTS")]
@@ -75,9 +77,8 @@ struct Args {
     /// Measure in the same run what the machine can do: memory bandwidth and arithmetic
     #[arg(long)]
     limits: bool,
-    /// Tell where the time went, per op, after each test
-    #[arg(long)]
-    profile: bool,
+    #[command(flatten)]
+    plan: PlanArgs,
     #[command(flatten)]
     fetch: FetchArgs,
     #[command(flatten)]
@@ -181,10 +182,15 @@ fn measure_all(
     let mut rows = Vec::new();
     for test in tests {
         ctx.note(&format!("{}, {threads} threads", test.name()));
-        let measurement = measure(&mut session, *test, args.repeat, args.profile, stopped)?;
-        if args.profile {
-            ctx.note(profile_table(&test.name(), &measurement.profile).trim_end());
-        }
+        let tokens = match *test {
+            Test::Prompt(tokens) => tokens.min(session.options().prefill_chunk),
+            Test::Generate(_) => 1,
+        };
+        args.plan.note_plan(ctx, || {
+            explain(&test.name(), loaded.model.executable().as_ref(), &[(batch::TOKEN_COUNT, tokens)])
+        })?;
+        let measurement = measure(&mut session, *test, args.repeat, args.plan.profile, stopped)?;
+        args.plan.note_profile(ctx, &test.name(), &measurement.profile);
         if stopped() {
             break;
         }

@@ -17,7 +17,7 @@ use serde_json::json;
 pub use conversation::Conversation;
 
 use super::args::{KvArgs, ReportArgs, load_options};
-use super::report::{Timing, explain, profile_table};
+use super::report::{EXPLAINED_PROMPT, Timing, explain_lm};
 use super::{ConstraintArgs, DraftArgs, load_with_profile};
 use crate::args::{FetchArgs, ModelArgs, OutputArgs, QuantArgs, SamplingArgs};
 use crate::context::Context;
@@ -26,8 +26,6 @@ use crate::progress::PromptProgress;
 
 /// Longest answer where nothing is said.
 const DEFAULT_MAX_TOKENS: usize = 1024;
-/// Length of prompt that `--explain` shows the plan for.
-const EXPLAINED_PROMPT: usize = 512;
 
 /// Talk with a model. With a message, print one answer. Without, talk in turns: each line of input is a message, a
 /// backslash at the end of a line continues it on the next, and /help lists the commands. Ctrl-C stops an answer, Ctrl-D
@@ -98,10 +96,9 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
     let options = load_options(&args.model, &args.quant, args.chat_template.clone());
     let default = Some(ModelSource::default_lm());
     let loaded = load_with_profile(&args.model, &args.quant, &fetch, default, None, &options, ctx)?;
-    if args.report.explain {
-        let plan = explain(loaded.model.executable().as_ref(), EXPLAINED_PROMPT)?;
-        ctx.note(&format!("{}{plan}", loaded.profile));
-    }
+    args.report.plan.note_plan(ctx, || {
+        Ok(format!("{}{}", loaded.profile, explain_lm(loaded.model.executable().as_ref(), EXPLAINED_PROMPT)?))
+    })?;
     let session = loaded.session_options(args.model.max_seq, 0, args.kv.kv_type, ctx);
     let generate = GenerateOptions {
         max_tokens: args.sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
@@ -142,7 +139,7 @@ impl Talk<'_> {
         let (stream, interrupt) = (self.stream, self.interrupt);
         // A Ctrl-C of before was meant for something else.
         interrupt.map(Interrupt::take);
-        self.conversation.set_profiling(self.report.profile);
+        self.conversation.set_profiling(self.report.plan.profile);
         let mut progress = PromptProgress::new(ctx);
         let mut failed = None;
         let mut first_token = None;
@@ -198,9 +195,7 @@ impl Talk<'_> {
         if self.report.timing {
             ctx.note(timing.text().trim_end());
         }
-        if self.report.profile {
-            ctx.note(profile_table("the turn", &self.conversation.profile()).trim_end());
-        }
+        self.report.plan.note_profile(ctx, "the turn", &self.conversation.profile());
         Ok(generation.reason)
     }
 }
