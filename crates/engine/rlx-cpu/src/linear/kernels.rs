@@ -61,9 +61,11 @@ pub(crate) fn float_tiles(isa: Isa) -> &'static [usize] {
     }
 }
 
-/// The size of tiles for `rows` tokens, one of [`float_tiles`].
-pub(crate) fn float_tile(isa: Isa, rows: usize) -> usize {
+/// The size of tiles for `rows` tokens, one of [`float_tiles`]; `minima` says whether fixed-point weights have any.
+pub(crate) fn float_tile(isa: Isa, rows: usize, minima: bool) -> usize {
     let sizes = float_tiles(isa);
+    // What minima are multiplied with takes registers, too.
+    let sizes = if minima { &sizes[..sizes.partition_point(|&size| size <= 8)] } else { sizes };
     // A tile costs its tokens, and an eighth of one for reading the weights. One or two tokens have other kernels than more.
     let cost = |size: usize| rows.div_ceil(size) * (8 * size + 1);
     let fitting = sizes.iter().filter(|&&size| size >= rows.min(3));

@@ -1,11 +1,30 @@
-//! Activations in lines: sixteen words of a token together, and the same words of a tile's tokens side by side,
-//! `[words / 16][tokens][16]`. A kernel reads a word of every token at fixed distances, and a row needs no transposing.
+//! Activations in lines: some words of a token together, and the same words of a tile's tokens side by side,
+//! `[words / line][tokens][line]`. A kernel reads a word of every token at fixed distances, and a row needs no transposing.
 
 use super::plan::{FIXED_BLOCK, FIXED_MAX_ACTIVATION};
 use super::prepare::{FixedMeta, largest_magnitude, round};
 
-/// Words of a line: those of a cache line.
+/// f32 of a line: those of a cache line.
 pub(crate) const LINE: usize = 16;
+/// Words of a block of fixed-point pairs.
+pub(crate) const FIXED_WORDS: usize = FIXED_BLOCK / 2;
+/// Pairs of a line for AVX2, which has few tokens in a tile: near enough for the shortest addresses. AVX-512 has whole blocks.
+pub(crate) const SHORT_LINE: usize = 4;
+
+/// Repeats a block for `$t` of `0..$tokens`, at most 14, each time with a literal: an array that is only indexed by literals lies in
+/// registers for certain, where a loop may leave it in memory.
+macro_rules! for_each_token {
+    ($t:ident in $tokens:ident $body:block) => {
+        $crate::linear::lines::for_each_token!($t $tokens $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    ($t:ident $tokens:ident $body:block $($i:literal)*) => {
+        $(if $i < $tokens {
+            let $t = $i;
+            $body
+        })*
+    };
+}
+pub(crate) use for_each_token;
 
 /// Writes a row as f32 into token `t`'s place of a tile of `width` tokens, with zeros to the end of its last line.
 ///
@@ -23,13 +42,13 @@ pub(super) unsafe fn put_floats(x: &[f32], tile: *mut f32, width: usize, t: usiz
     }
 }
 
-/// Writes a row as fixed-point numbers, pairs of i16, likewise, and what goes with its blocks, `[blocks][width]`: the sums only
-/// `with_sums`.
+/// Writes a row as fixed-point numbers, pairs of i16 in lines of `WORDS`, into token `t`'s place of a tile of `width` tokens, with zeros to the end of its
+/// last block, and what goes with the blocks into `meta`, `[blocks][width]`: the sums only `with_sums`.
 ///
 /// # Safety
-/// The tile and `meta` have room for the row's lines and blocks of `width` tokens.
+/// The tile and `meta` have room for the row's blocks of `width` tokens.
 #[inline(always)]
-pub(super) unsafe fn put_fixed(
+pub(super) unsafe fn put_fixed<const WORDS: usize>(
     x: &[f32],
     tile: *mut i32,
     meta: *mut FixedMeta,
@@ -41,7 +60,6 @@ pub(super) unsafe fn put_fixed(
     let mut last = [0.0; FIXED_BLOCK];
     last[..rest.len()].copy_from_slice(rest);
     let last = (!rest.is_empty()).then_some(&last);
-    let lines = x.len().div_ceil(2 * LINE);
     for (b, block) in whole.iter().chain(last).enumerate() {
         let (integers, scale) = to_fixed(block);
         let mut sums = FixedMeta { scale, ..FixedMeta::default() };
@@ -49,14 +67,13 @@ pub(super) unsafe fn put_fixed(
             sums.halves = halves(&integers, scale);
             sums.groups = [sums.halves[0] + sums.halves[1], sums.halves[2] + sums.halves[3]];
         }
-        // SAFETY: block `b` of token `t`, and its lines that the row has.
+        // SAFETY: block `b` of token `t`, and its lines.
         unsafe {
             meta.add(b * width + t).write(sums);
-            for (i, line) in integers.as_chunks::<{ 2 * LINE }>().0.iter().enumerate() {
-                let line_at = b * FIXED_BLOCK / (2 * LINE) + i;
-                if line_at < lines {
-                    tile.add((line_at * width + t) * LINE).cast::<[i16; 2 * LINE]>().write(*line);
-                }
+            let lines = bytemuck::cast::<_, [i32; FIXED_WORDS]>(integers);
+            for (i, line) in lines.as_chunks::<WORDS>().0.iter().enumerate() {
+                let at = b * FIXED_WORDS / WORDS + i;
+                tile.add((at * width + t) * WORDS).cast::<[i32; WORDS]>().write(*line);
             }
         }
     }

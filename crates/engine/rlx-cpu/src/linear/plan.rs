@@ -4,7 +4,7 @@ use rlx_ir::DType;
 
 use super::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL, with_format};
 use super::kernels;
-use super::lines::LINE;
+use super::lines::{FIXED_WORDS, LINE};
 use super::pack::Storage;
 use super::prepare::{FixedMeta, GroupMeta};
 use super::{Epilogue, LinearArgs, Precision};
@@ -79,6 +79,11 @@ impl Method {
         }
         if storage == Storage::Quant { Method::Int8 } else { Method::Float }
     }
+}
+
+/// Whether groups of the type have a minimum besides a scale.
+fn has_minima(dtype: DType) -> bool {
+    with_format!(dtype, F => F::MIN_SIGN != 0, else false)
 }
 
 /// Whether the AMX kernels run; every processor with AMX has these extensions too, but a virtual one may hide them.
@@ -219,7 +224,7 @@ impl Plan {
             isa,
             precision: if mixed { Precision::F32 } else { precision },
             redundant: rows == 1 || threads == 1,
-            float_tile: kernels::float_tile(isa, rows),
+            float_tile: 0,
             int8_at: None,
             float_at: None,
             bf16_at: None,
@@ -230,6 +235,8 @@ impl Plan {
             tiling: Tiling::default(),
             thread_bytes: 0,
         };
+        plan.fixed_sums = dtypes.clone().any(|dtype| plan.method(dtype) == Method::Fixed && has_minima(dtype));
+        plan.float_tile = kernels::float_tile(isa, rows, plan.fixed_sums);
         let row_order = dtypes.clone().any(|dtype| Storage::of(dtype) == Storage::Rows);
         plan.tiling = Tiling::new(rows, plan.tile_cols(), gated, row_order);
         for dtype in dtypes {
@@ -243,7 +250,6 @@ impl Plan {
                 }
                 Method::Fixed => {
                     plan.fixed_at = plan.fixed_at.or(Some(0));
-                    plan.fixed_sums |= with_format!(dtype, F => F::MIN_SIGN != 0, else false);
                     plan.weight_bytes = plan.weight_bytes.max(2 * plan.fixed_panel_bytes());
                 }
                 Method::Bf16 => {
@@ -310,10 +316,14 @@ impl Plan {
         self.cols.div_ceil(FIXED_BLOCK)
     }
 
+    /// Whether lines of the fixed-point form are short ones.
+    pub(crate) fn short_lines(&self) -> bool {
+        self.isa == Isa::Avx2
+    }
+
     /// Bytes of the integers of the fixed-point form, before the scales.
     pub(crate) fn fixed_bytes(&self) -> usize {
-        let words = self.cols.div_ceil(2).next_multiple_of(LINE);
-        self.float_tiles() * self.float_tile * words * size_of::<i32>()
+        self.float_tiles() * self.float_tile * self.fixed_blocks() * FIXED_WORDS * size_of::<i32>()
     }
 
     fn fixed_meta_count(&self) -> usize {

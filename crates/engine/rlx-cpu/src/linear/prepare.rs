@@ -1,7 +1,7 @@
 //! Activations in the forms that the kernels read, after the norm.
 
 use super::format::{GROUP, GROUP_QUANTS};
-use super::lines::{LINE, put_fixed, put_floats};
+use super::lines::{FIXED_WORDS, LINE, SHORT_LINE, put_fixed, put_floats};
 use super::plan::{FIXED_BLOCK, INT8_TILE, Plan, TILE_COLS, TILE_ROWS, int8_tile_rows};
 use super::{LinearArgs, Prologue};
 use crate::{Isa, SharedSlice, ThreadCtx};
@@ -33,6 +33,16 @@ pub(crate) struct FixedMeta {
     pub(crate) groups: [f32; FIXED_BLOCK / GROUP],
 }
 
+impl FixedMeta {
+    /// The sum that minimum `m` of `mins` of run `run` meets; runs are of `columns` columns.
+    #[inline(always)]
+    pub(crate) fn sum(&self, columns: usize, mins: usize, run: usize, m: usize) -> f32 {
+        let each = columns / mins;
+        let at = run * columns % FIXED_BLOCK / each + m;
+        if each == GROUP { self.groups[at] } else { self.halves[at] }
+    }
+}
+
 /// Largest quant of an activation; its high part is an int8 after rounding.
 pub(crate) const MAX_QUANT: f32 = 127.0 * 128.0;
 
@@ -42,7 +52,7 @@ pub(crate) const MAX_QUANT: f32 = 127.0 * 128.0;
 ///   region of its own `[groups][tokens]` [`GroupMeta`].
 /// - bf16: tiles of 16 tokens, `[tokens / 16][columns / 32][16][32]`; columns beyond the last are zero.
 /// - f32: tiles of `float_tile` tokens, each `[columns / 16][tokens][16]`; columns beyond the last are zero.
-/// - fixed point: tiles of `float_tile` tokens, each `[pairs of columns / 16][tokens][16]` pairs of i16, and in a region of its own
+/// - fixed point: tiles of `float_tile` tokens, each `[pairs / line][tokens][line]` pairs of i16, and in a region of its own
 ///   `[blocks of columns][tokens]` [`FixedMeta`].
 #[derive(Clone, Copy)]
 pub(crate) struct Activations {
@@ -99,9 +109,9 @@ impl Activations {
     /// Pairs of integers and scales of fixed-point tile `tile`.
     pub(crate) fn fixed_tile(&self, tile: usize) -> (*const i32, *const FixedMeta) {
         let tokens = tile * self.float_tile;
-        let words = self.cols.div_ceil(2).next_multiple_of(LINE);
+        let blocks = tokens * self.fixed_blocks;
         // SAFETY: as above.
-        unsafe { (self.fixed.add(tokens * words), self.fixed_meta.add(tokens * self.fixed_blocks)) }
+        unsafe { (self.fixed.add(blocks * FIXED_WORDS), self.fixed_meta.add(blocks)) }
     }
 
     /// The tiles of the 16 tokens of block `block`.
@@ -219,7 +229,8 @@ unsafe fn rows_any(
             }
             if plan.fixed_at.is_some() {
                 let (words, meta) = acts.fixed_tile(tile);
-                put_fixed(x, words.cast_mut(), meta.cast_mut(), width, t % width, plan.fixed_sums);
+                let put = if plan.short_lines() { put_fixed::<SHORT_LINE> } else { put_fixed::<FIXED_WORDS> };
+                put(x, words.cast_mut(), meta.cast_mut(), width, t % width, plan.fixed_sums);
             }
         }
     }

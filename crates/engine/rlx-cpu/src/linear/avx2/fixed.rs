@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use super::float::columns;
 use super::unpack::{HALF, group_scales, integer_scales, lines, prefetch, super_scales};
 use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, PANEL};
-use crate::linear::lines::LINE;
+use crate::linear::lines::{SHORT_LINE, for_each_token};
 use crate::linear::plan::{FIXED_BLOCK, FIXED_MAX_ACTIVATION, FIXED_MAX_WEIGHT, UNIT};
 use crate::linear::prepare::FixedMeta;
 
@@ -25,7 +25,7 @@ pub(crate) const fn run<F: Format>() -> (usize, usize) {
 /// `T` tokens times two panels: `out[t * UNIT + 16 * panel + row]`, which is added to if `add`. The same panel twice is one, whose place
 /// is the first.
 ///
-/// Panels hold `[pairs][16][2]` i16; `scales` `[runs][1 + MINS][16]` f32, the scale and the minima of a run of `RUN` columns; `x` `[pairs / 16][T][16]`
+/// Panels hold `[pairs][16][2]` i16; `scales` `[runs][1 + MINS][16]` f32, the scale and the minima of a run of `RUN` columns; `x` `[pairs / 4][T][4]`
 /// pairs of i16; `meta` `[blocks][T]`.
 ///
 /// # Safety
@@ -68,41 +68,57 @@ unsafe fn tile<const T: usize, const RUN: usize, const MINS: usize>(
     unsafe {
         for (run, first) in (0..pairs).step_by(RUN / 2).enumerate() {
             let mut sums = [[_mm256_setzero_si256(); T]; 2];
-            for line in (first..pairs.min(first + RUN / 2)).step_by(LINE) {
-                for pair in line..pairs.min(line + LINE) {
-                    let weights: [__m256i; 2] =
-                        std::array::from_fn(|h| _mm256_loadu_si256(panel.add(2 * (pair * PANEL + h * HALF)).cast()));
-                    for t in 0..T {
-                        let x = _mm256_set1_epi32(*x.add(line * T + t * LINE + (pair - line)));
-                        for h in 0..2 {
-                            sums[h][t] = _mm256_add_epi32(sums[h][t], _mm256_madd_epi16(weights[h], x));
-                        }
-                    }
-                }
-            }
             let block = run * RUN / FIXED_BLOCK;
-            for h in 0..2 {
-                let own = |i: usize| _mm256_loadu_ps(scales.add((run * (1 + MINS) + i) * PANEL + h * HALF));
-                let scale = own(0);
-                for t in 0..T {
-                    let meta = &*meta.add(block * T + t);
-                    let factor = _mm256_mul_ps(scale, _mm256_set1_ps(meta.scale));
-                    let sum = _mm256_cvtepi32_ps(sums[h][t]);
-                    let out = out.add(t * UNIT + h * HALF);
-                    let mut total = if run == 0 && !add {
-                        _mm256_mul_ps(sum, factor)
-                    } else {
-                        _mm256_fmadd_ps(sum, factor, _mm256_loadu_ps(out))
-                    };
-                    for m in 0..MINS {
-                        let columns = RUN / MINS;
-                        let of = run * RUN % FIXED_BLOCK / columns + m;
-                        let x = if columns == GROUP { meta.groups[of] } else { meta.halves[of] };
-                        total = _mm256_fmadd_ps(own(1 + m), _mm256_set1_ps(x), total);
-                    }
-                    _mm256_storeu_ps(out, total);
+            let end = pairs.min(first + RUN / 2);
+            for line in (first..end).step_by(SHORT_LINE) {
+                let x = x.add(line * T);
+                for pair in 0..(end - line).min(SHORT_LINE) {
+                    let at = panel.add(2 * (line + pair) * PANEL);
+                    let weights = [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(2 * HALF).cast())];
+                    for_each_token!(t in T {
+                        let x = _mm256_set1_epi32(*x.add(t * SHORT_LINE + pair));
+                        sums[0][t] = _mm256_add_epi32(sums[0][t], _mm256_madd_epi16(weights[0], x));
+                        sums[1][t] = _mm256_add_epi32(sums[1][t], _mm256_madd_epi16(weights[1], x));
+                    });
                 }
             }
+            let add = add || run > 0;
+            let meta = meta.add(block * T);
+            scale::<T, RUN, MINS>(sums[0], scales, run, meta, out, add);
+            scale::<T, RUN, MINS>(sums[1], scales.add(HALF), run, meta, out.add(HALF), add);
+        }
+    }
+}
+
+/// The sums of run `run` of half a panel times their scales, and the minima times the sums of activations.
+///
+/// # Safety
+/// As [`fixed`], with `meta` at the run's block.
+#[inline(always)]
+unsafe fn scale<const T: usize, const RUN: usize, const MINS: usize>(
+    sums: [__m256i; T],
+    scales: *const f32,
+    run: usize,
+    meta: *const FixedMeta,
+    out: *mut f32,
+    add: bool,
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let scales = scales.add(run * (1 + MINS) * PANEL);
+        let own = _mm256_loadu_ps(scales);
+        for t in 0..T {
+            let meta = &*meta.add(t);
+            let factor = _mm256_mul_ps(own, _mm256_set1_ps(meta.scale));
+            let sum = _mm256_cvtepi32_ps(sums[t]);
+            let out = out.add(t * UNIT);
+            let mut total =
+                if add { _mm256_fmadd_ps(sum, factor, _mm256_loadu_ps(out)) } else { _mm256_mul_ps(sum, factor) };
+            for m in 0..MINS {
+                let min = _mm256_loadu_ps(scales.add((1 + m) * PANEL));
+                total = _mm256_fmadd_ps(min, _mm256_set1_ps(meta.sum(RUN, MINS, run, m)), total);
+            }
+            _mm256_storeu_ps(out, total);
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::arch::x86_64::*;
 
-use crate::linear::format::{GROUP, PANEL};
-use crate::linear::lines::LINE;
+use crate::linear::format::PANEL;
+use crate::linear::lines::{FIXED_WORDS, for_each_token};
 use crate::linear::plan::{FIXED_BLOCK, UNIT};
 use crate::linear::prepare::FixedMeta;
 
-/// As [`avx2::fixed`](crate::linear::avx2::fixed). Two panels share what is read of the activations.
+/// As [`avx2::fixed`](crate::linear::avx2::fixed), but `x` has lines of a block, `[pairs / 32][T][32]`. Two panels share what is read
+/// of it.
 ///
 /// # Safety
 /// As the kernel for AVX2, and the machine has AVX-512 with VNNI.
@@ -50,40 +51,60 @@ unsafe fn tile<const T: usize, const RUN: usize, const MINS: usize, const P: usi
     unsafe {
         for (run, first) in (0..pairs).step_by(RUN / 2).enumerate() {
             let mut sums = [[_mm512_setzero_si512(); T]; P];
-            for line in (first..pairs.min(first + RUN / 2)).step_by(LINE) {
-                for pair in line..pairs.min(line + LINE) {
-                    let weights = panels.map(|panel| _mm512_loadu_si512(panel.add(2 * pair * PANEL).cast()));
-                    for t in 0..T {
-                        let x = _mm512_set1_epi32(*x.add(line * T + t * LINE + (pair - line)));
-                        for p in 0..P {
-                            sums[p][t] = _mm512_dpwssd_epi32(sums[p][t], weights[p], x);
-                        }
-                    }
-                }
-            }
             let block = run * RUN / FIXED_BLOCK;
-            for p in 0..P {
-                let own = |i: usize| _mm512_loadu_ps(scales[p].add((run * (1 + MINS) + i) * PANEL));
-                let scale = own(0);
-                for t in 0..T {
-                    let meta = &*meta.add(block * T + t);
-                    let factor = _mm512_mul_ps(scale, _mm512_set1_ps(meta.scale));
-                    let sum = _mm512_cvtepi32_ps(sums[p][t]);
-                    let out = out.add(t * UNIT + p * PANEL);
-                    let mut total = if run == 0 && !add {
-                        _mm512_mul_ps(sum, factor)
-                    } else {
-                        _mm512_fmadd_ps(sum, factor, _mm512_loadu_ps(out))
-                    };
-                    for m in 0..MINS {
-                        let columns = RUN / MINS;
-                        let of = run * RUN % FIXED_BLOCK / columns + m;
-                        let x = if columns == GROUP { meta.groups[of] } else { meta.halves[of] };
-                        total = _mm512_fmadd_ps(own(1 + m), _mm512_set1_ps(x), total);
+            let x = x.add(block * FIXED_WORDS * T + first % FIXED_WORDS);
+            let panels = panels.map(|panel| panel.add(2 * first * PANEL));
+            for pair in 0..(pairs - first).min(RUN / 2) {
+                let weights = panels.map(|panel| _mm512_loadu_si512(panel.add(2 * pair * PANEL).cast()));
+                for_each_token!(t in T {
+                    let x = _mm512_set1_epi32(*x.add(t * FIXED_WORDS + pair));
+                    for p in 0..P {
+                        sums[p][t] = _mm512_dpwssd_epi32(sums[p][t], weights[p], x);
                     }
-                    _mm512_storeu_ps(out, total);
-                }
+                });
+            }
+            let add = add || run > 0;
+            let meta = meta.add(block * T);
+            scale::<T, RUN, MINS>(sums[0], scales[0], run, meta, out, add);
+            if P == 2 {
+                scale::<T, RUN, MINS>(sums[P - 1], scales[P - 1], run, meta, out.add((P - 1) * PANEL), add);
             }
         }
+    }
+}
+
+/// The sums of run `run` of a panel times their scales, and the minima times the sums of activations.
+///
+/// # Safety
+/// As [`fixed`], with `meta` at the run's block.
+#[inline(always)]
+unsafe fn scale<const T: usize, const RUN: usize, const MINS: usize>(
+    sums: [__m512i; T],
+    scales: *const f32,
+    run: usize,
+    meta: *const FixedMeta,
+    out: *mut f32,
+    add: bool,
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let scales = scales.add(run * (1 + MINS) * PANEL);
+        let own = _mm512_loadu_ps(scales);
+        for_each_token!(t in T {
+            let meta = &*meta.add(t);
+            let factor = _mm512_mul_ps(own, _mm512_set1_ps(meta.scale));
+            let sum = _mm512_cvtepi32_ps(sums[t]);
+            let out = out.add(t * UNIT);
+            let mut total = if add {
+                _mm512_fmadd_ps(sum, factor, _mm512_loadu_ps(out))
+            } else {
+                _mm512_mul_ps(sum, factor)
+            };
+            for m in 0..MINS {
+                let min = _mm512_loadu_ps(scales.add((1 + m) * PANEL));
+                total = _mm512_fmadd_ps(min, _mm512_set1_ps(meta.sum(RUN, MINS, run, m)), total);
+            }
+            _mm512_storeu_ps(out, total);
+        });
     }
 }
