@@ -7,7 +7,7 @@ use rlx_ir::DType;
 use rlx_mem::{AlignedBuf, Bytes, PageArena};
 use rlx_quant::BlockScales;
 
-use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, quad, scale_min, with_format};
+use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, put_twelve_bits, quad, scale_min, with_format};
 use crate::{Isa, SharedSlice, ThreadPool};
 
 /// Why a weight matrix cannot be packed.
@@ -476,6 +476,10 @@ fn put_scales<F: Format>(ints: &Ints, first: usize, r: usize, header: &mut [u8])
             let (scale, min) = (ints.scale[g * F::SCALES + s] as u8, ints.min[g * F::SCALES + s]);
             if F::NIBBLE_SCALES {
                 own[PANEL * s + r] = scale | min << 4;
+                continue;
+            }
+            if F::SIX_BIT_SCALES {
+                put_twelve_bits(own, r, u16::from(scale) | u16::from(min) << 6);
                 continue;
             }
             own[PANEL * s + r] = scale;
