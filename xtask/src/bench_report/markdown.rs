@@ -136,14 +136,16 @@ pub(super) fn prefill_rate(m: &Measured) -> Option<f64> {
 }
 
 fn memory(measured: &[Measured]) -> String {
-    let header = ["model", "file MB", "peak RSS MB", "above the file MB", "llama.cpp peak RSS MB", "load ms"];
+    let header =
+        ["model", "file MB", "KV cache MB", "peak RSS MB", "above file and KV MB", "llama.cpp peak RSS MB", "load ms"];
     let row = |m: &Measured| {
         let peak = m.ours(|run| run.peak_rss_bytes);
         let theirs = m.theirs(|run| run.peak_rss_bytes);
-        let above = peak.map(|peak| peak - m.facts.file_bytes);
+        let kv = m.ours(|run| run.kv_bytes);
+        let above = peak.map(|peak| peak - m.facts.file_bytes - kv.unwrap_or(0.0));
         let load = m.ours(|run| run.load_ms).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}"));
         let file = megabytes(Some(m.facts.file_bytes));
-        vec![m.model.clone(), file, megabytes(peak), megabytes(above), megabytes(theirs), load]
+        vec![m.model.clone(), file, megabytes(kv), megabytes(peak), megabytes(above), megabytes(theirs), load]
     };
     table(&header, measured.iter().map(row))
 }
@@ -175,7 +177,7 @@ mod tests {
             "| a | 400 | 60.0 | 24.0 | 80 % | 30.0 | 2.00x |",
             "| b | 400 | 60.0 | 24.0 | 80 % | - | - |",
             "| a | 1,500 | 399 | 3.76x | 1,900 | 380 | 5.00x | 1,680 | 28 % |",
-            "| a | 404 | 520 | 116 | - | 210 |",
+            "| a | 404 | 60 | 520 | 56 | - | 210 |",
             "| a | `--isa avx2` | 1,500 | 1,900 | 60.0 |",
             "linear 1 ms\n```",
         ] {

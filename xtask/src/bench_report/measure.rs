@@ -31,6 +31,8 @@ pub(super) struct Run {
     /// Bytes of all weights but tables that are looked up in.
     pub(super) weight_bytes: Option<f64>,
     pub(super) peak_rss_bytes: Option<f64>,
+    /// Bytes of the KV cache at that peak.
+    pub(super) kv_bytes: Option<f64>,
     pub(super) load_ms: Option<f64>,
     pub(super) isa: Option<String>,
     pub(super) limits: Option<Limits>,
@@ -187,13 +189,14 @@ fn our_run(answer: &Value) -> Result<Run> {
     for (value, test) in tokens_per_second.iter_mut().zip(TESTS) {
         *value = row(test)?["tokens_per_second"].as_f64().with_context(|| format!("no figure for {test}"))?;
     }
-    let peak = rows.iter().filter_map(|row| row["peak_rss_bytes"].as_f64()).reduce(f64::max);
+    let largest = |key: &str| rows.iter().filter_map(|row| row[key].as_f64()).reduce(f64::max);
     Ok(Run {
         tokens_per_second,
         bytes_per_token: decode["bytes_per_token"].as_f64(),
         parameters_per_token: decode["parameters_per_token"].as_f64(),
         weight_bytes: decode["weight_bytes"].as_f64(),
-        peak_rss_bytes: peak,
+        peak_rss_bytes: largest("peak_rss_bytes"),
+        kv_bytes: largest("kv_bytes"),
         load_ms: decode["load_ms"].as_f64(),
         isa: decode["isa"].as_str().map(str::to_owned),
         limits: limits(&answer["limits"]),
@@ -296,8 +299,8 @@ pub(super) mod tests {
     pub(in super::super) fn example(model: &str, with_peer: bool) -> Measured {
         let answer = json!({
             "tests": [
-                { "test": "pp128", "tokens_per_second": 1500.0, "peak_rss_bytes": 500e6 },
-                { "test": "pp512", "tokens_per_second": 1900.0, "peak_rss_bytes": 520e6 },
+                { "test": "pp128", "tokens_per_second": 1500.0, "peak_rss_bytes": 500e6, "kv_bytes": 15e6 },
+                { "test": "pp512", "tokens_per_second": 1900.0, "peak_rss_bytes": 520e6, "kv_bytes": 60e6 },
                 { "test": "tg64", "tokens_per_second": 60.0, "bytes_per_token": 400e6, "weight_bytes": 500e6,
                     "parameters_per_token": 596e6, "load_ms": 210.0, "isa": "amx" },
             ],
@@ -322,6 +325,7 @@ pub(super) mod tests {
         assert_eq!(measured.ratio(2), Some(2.0));
         assert_eq!(measured.dram(), Some(30.0));
         assert_eq!(measured.ours(|run| run.peak_rss_bytes), Some(520e6));
+        assert_eq!(measured.ours(|run| run.kv_bytes), Some(60e6));
         assert_eq!(measured.rounds[0].0.limits.as_ref().unwrap().peaks.len(), 3);
         assert_eq!(measured.decode_cost(), Some((1192e6, 400e6)));
         assert_eq!(measured.prefill_cost(2.0), Some((882e6 * 2.0 + 310e6, 500e6)));

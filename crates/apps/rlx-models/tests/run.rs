@@ -264,8 +264,19 @@ fn bench_measures_every_test() {
     for row in rows {
         let mut keys: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
-        let expected = ["isa", "load_ms", "model", "peak_rss_bytes", "samples", "test", "threads", "tokens_per_second"];
+        let expected = [
+            "isa",
+            "kv_bytes",
+            "load_ms",
+            "model",
+            "peak_rss_bytes",
+            "samples",
+            "test",
+            "threads",
+            "tokens_per_second",
+        ];
         assert_eq!(keys, expected);
+        assert!(row["kv_bytes"].as_u64() > Some(0));
         let mut samples: Vec<f64> = row["samples"].as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).collect();
         samples.sort_by(f64::total_cmp);
         assert_eq!(samples.len(), 3);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rlx_mem::StringArray;
 use rlx_text::{GgufVocab, Tokenizer};
 use rlx_weights::gguf::GgufArray;
 use rlx_weights::{Checkpoint, GgufMetadata, GgufValue};
@@ -46,14 +47,14 @@ fn vocabulary(metadata: &GgufMetadata) -> Option<GgufVocab> {
     let id = |name: &str| metadata.get_u32(&key(name));
     let flag = |name: &str| metadata.get_bool(&key(name));
     let integers = |name: &str| -> Option<Vec<i64>> { metadata.get_array(&key(name))?.to_i64s() };
-    let tokens = metadata.get_strings(&key("tokens"))?.to_vec();
+    let tokens = metadata.get_strings(&key("tokens"))?.clone();
     Some(GgufVocab {
         model: text("model")?,
         pre: text("pre"),
         tokens,
         scores: metadata.get_array(&key("scores")).and_then(|array| array.to_f32s()),
         token_types: integers("token_type").map(|types| types.into_iter().map(|t| t as i32).collect()),
-        merges: metadata.get_strings(&key("merges")).map(|merges| merges.to_vec()),
+        merges: metadata.get_strings(&key("merges")).cloned(),
         bos_id: id("bos_token_id").or_else(|| id("cls_token_id")),
         eos_id: id("eos_token_id"),
         eot_id: id("eot_token_id"),
@@ -80,13 +81,13 @@ pub fn set_vocabulary(vocab: &GgufVocab, metadata: &mut GgufMetadata) {
             metadata.set(format!("tokenizer.ggml.{name}"), value);
         }
     };
-    let strings = |texts: &[String]| GgufValue::Array(GgufArray::String(texts.iter().collect()));
+    let strings = |texts: &StringArray| GgufValue::Array(GgufArray::String(texts.clone()));
     set("model", Some(vocab.model.as_str().into()));
     set("pre", vocab.pre.as_deref().map(GgufValue::from));
     set("tokens", Some(strings(&vocab.tokens)));
     set("scores", vocab.scores.clone().map(GgufValue::from));
     set("token_type", vocab.token_types.clone().map(GgufValue::from));
-    set("merges", vocab.merges.as_deref().map(strings));
+    set("merges", vocab.merges.as_ref().map(strings));
     set("bos_token_id", vocab.bos_id.map(GgufValue::from));
     set("eos_token_id", vocab.eos_id.map(GgufValue::from));
     set("eot_token_id", vocab.eot_id.map(GgufValue::from));

@@ -41,6 +41,7 @@ pub use gguf::{FromHf, GgufVocab};
 #[cfg(feature = "grammar")]
 pub use grammar::{Grammar, GrammarProcessor, GrammarSource};
 pub use pieces::TokenKind;
+pub use rlx_mem::StringArray;
 pub use sampler::{LogitsProcessor, Sampler, SamplerOptions};
 pub use stop::{StopMatcher, StopState};
 pub use stream::StreamDecoder;

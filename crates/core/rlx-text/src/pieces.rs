@@ -33,6 +33,11 @@ pub(crate) struct PieceTable {
 }
 
 impl PieceTable {
+    /// An empty table with room for `count` tokens of `bytes` bytes together.
+    pub(crate) fn with_capacity(count: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(count), kinds: Vec::with_capacity(count) }
+    }
+
     pub(crate) fn push(&mut self, bytes: &[u8], kind: TokenKind) {
         self.bytes.extend_from_slice(bytes);
         self.ends.push(self.bytes.len());

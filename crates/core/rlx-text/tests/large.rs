@@ -55,7 +55,7 @@ fn byte_level() -> (Tokenizer, Tokenizer) {
     let v = GgufVocab {
         model: "gpt2".into(),
         pre: Some("smollm".into()),
-        tokens,
+        tokens: tokens.into(),
         merges: Some(merges.map(|m| format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap())).collect()),
         ..GgufVocab::default()
     };
@@ -96,7 +96,7 @@ fn spm() {
         model: "llama".into(),
         scores: Some((0..tokens.len()).map(|i| -(i as f32)).collect()),
         token_types: Some(types),
-        tokens,
+        tokens: tokens.into(),
         ..GgufVocab::default()
     };
     check("gguf", &Tokenizer::from_gguf(&v).unwrap(), true, MIB);

@@ -19,8 +19,13 @@ fn byte_level(pre: &str) -> Tokenizer {
     }
     let merges = file["model"]["merges"].as_array().unwrap().iter();
     let merges = merges.map(|m| format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap())).collect();
-    let v =
-        GgufVocab { model: "gpt2".into(), pre: Some(pre.into()), tokens, merges: Some(merges), ..GgufVocab::default() };
+    let v = GgufVocab {
+        model: "gpt2".into(),
+        pre: Some(pre.into()),
+        tokens: tokens.into(),
+        merges: Some(merges),
+        ..GgufVocab::default()
+    };
     Tokenizer::from_gguf(&v).unwrap()
 }
 
@@ -81,8 +86,8 @@ proptest! {
             model: model.into(),
             scores: scores.map(|mut s| { if fit { s.resize(n, 0.5) }; s }),
             token_types: types.map(|mut t| { if fit { t.resize(n, 1) }; t }),
-            tokens,
-            merges,
+            tokens: tokens.into(),
+            merges: merges.map(Into::into),
             bos_id: ids[0],
             eos_id: ids[1],
             unk_id: ids[2],

@@ -53,7 +53,7 @@ fn gguf_byte_level_bpe() {
     let v = GgufVocab {
         model: "gpt2".into(),
         pre: Some("smollm".into()),
-        tokens,
+        tokens: tokens.into(),
         token_types: Some(types),
         merges: Some(merges.map(|m| format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap())).collect()),
         bos_id: Some(1),
@@ -91,7 +91,7 @@ fn gguf_word_piece() {
     }
     let v = GgufVocab {
         model: "bert".into(),
-        tokens,
+        tokens: tokens.into(),
         token_types: Some(types),
         bos_id: Some(2),
         sep_id: Some(3),
@@ -113,7 +113,7 @@ fn gguf_unigram() {
     let scores = file["model"]["vocab"].as_array().unwrap().iter().map(|e| e[1].as_f64().unwrap() as f32).collect();
     let v = GgufVocab {
         model: "t5".into(),
-        tokens,
+        tokens: tokens.into(),
         token_types: Some(types),
         scores: Some(scores),
         eos_id: Some(1),
@@ -144,7 +144,13 @@ fn spm() -> GgufVocab {
         }
     }
     let scores = (0..tokens.len()).map(|i| -(i as f32)).collect();
-    GgufVocab { model: "llama".into(), tokens, token_types: Some(types), scores: Some(scores), ..GgufVocab::default() }
+    GgufVocab {
+        model: "llama".into(),
+        tokens: tokens.into(),
+        token_types: Some(types),
+        scores: Some(scores),
+        ..GgufVocab::default()
+    }
 }
 
 /// The definition, slowly: merge the best neighbouring pair until none is a token.
@@ -281,7 +287,7 @@ fn vocabularies_are_converted() {
     assert!(notes.is_empty() && v.scores.is_none(), "{notes:?}");
     let types = v.token_types.as_ref().unwrap();
     assert_eq!((types[1], types[500], types[501], types[100]), (3, 4, 5, 1));
-    assert_eq!(v.tokens[501], "[PAD501]");
+    assert_eq!(&v.tokens[501], "[PAD501]");
     check(&Tokenizer::from_gguf(&v).unwrap(), &cases("tiny/byte_level/cases.json"), Check { full: false, ..ALL });
 
     let (v, notes) = converted("spm", "llama", 364);

@@ -230,7 +230,12 @@ fn open_gguf(path: &Path, parts: Vec<PathBuf>, complete: bool) -> Result<Checkpo
     let mut tensors = Vec::new();
     let mut metadata: Option<GgufMetadata> = None;
     for part in &parts {
-        let file = gguf::parse(&map_file(part)?, part)?;
+        let bytes = map_file(part)?;
+        let file = gguf::parse(&bytes, part)?;
+        // What stands before the tensors has been copied.
+        if let Some(header) = bytes.slice(0..file.data_offset) {
+            header.release();
+        }
         check_part(part, &file.metadata, split)?;
         tensors.extend(file.tensors);
         metadata.get_or_insert(file.metadata);

@@ -5,13 +5,16 @@
 //! - [`PageArena`]: huge pages that many such buffers share, side by side.
 //! - [`MappedFile`]: a file mapped read-only, whose pages can be given back once they have been repacked.
 //! - [`Bytes`]: a shared, cheaply cloned slice of either.
+//! - [`StringArray`]: the strings of a vocabulary in one piece of memory.
 
 mod aligned;
 mod bytes;
 mod mapped;
 mod pages;
+mod strings;
 
 pub use aligned::AlignedBuf;
 pub use bytes::Bytes;
 pub use mapped::MappedFile;
 pub use pages::PageArena;
+pub use strings::StringArray;

@@ -7,6 +7,11 @@ use std::path::Path;
 
 use memmap2::Mmap;
 
+/// Touching a page maps others with it: 64 KB around it, or the whole run of pages that the system's cache holds it in, which is at
+/// most a huge page. Thousands of small tensors one after the other would leave that much of each neighbour behind.
+#[cfg(unix)]
+const AROUND: usize = 2 << 20;
+
 /// A file mapped read-only. Resident pages can be given back with [`MappedFile::release`].
 ///
 /// The file must not be cut short while it is mapped: as with every mapped file, reading past the new end is a bus error.
@@ -37,13 +42,13 @@ impl MappedFile {
         self.map.as_deref().unwrap_or(&[])
     }
 
-    /// Gives the resident pages that lie wholly inside `range` back; they are read again from the file when touched.
+    /// Gives the resident pages of `range` back, and those beside it that the system mapped with them; they are read again from the
+    /// file when touched.
     pub fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Some(map) = &self.map {
-            const PAGE: usize = 4096;
-            let start = range.start.next_multiple_of(PAGE);
-            let end = range.end.min(map.len()) / PAGE * PAGE;
+            let start = range.start / AROUND * AROUND;
+            let end = range.end.div_ceil(AROUND).saturating_mul(AROUND).min(map.len());
             if end > start {
                 // SAFETY: the mapping is read-only and file-backed, so dropped pages come back with the same content;
                 // the range lies inside the mapping. A refusal only costs memory.

@@ -68,10 +68,17 @@ impl Drop for Allocation {
 pub struct PageArena {
     /// The pages that are being filled, and how many of their bytes are taken.
     open: Option<(Arc<Allocation>, usize)>,
+    /// Size of those pages.
+    chunk: usize,
+    /// Bytes of all pages so far.
+    reserved: usize,
 }
 
-/// Bytes of pages reserved at a time. Only what is written counts as resident.
+/// Bytes of pages reserved at first. Only what is written counts as resident.
 const CHUNK: usize = 64 << 20;
+/// Later pages are as large as this part of all earlier ones: each end wastes a part of a huge page, so there should be few ends,
+/// and address space is not free everywhere.
+const GROWTH: usize = 2;
 
 impl PageArena {
     /// An arena without pages.
@@ -86,8 +93,12 @@ impl PageArena {
             return Allocation::zeroed(bytes);
         }
         let (pages, taken) = match self.open.take() {
-            Some((pages, taken)) if bytes <= CHUNK - taken => (pages, taken),
-            _ => (Arc::new(Allocation::zeroed(CHUNK)), 0),
+            Some((pages, taken)) if bytes <= self.chunk - taken => (pages, taken),
+            _ => {
+                self.chunk = CHUNK.max((self.reserved / GROWTH).next_multiple_of(HUGE_PAGE));
+                self.reserved += self.chunk;
+                (Arc::new(Allocation::zeroed(self.chunk)), 0)
+            }
         };
         // SAFETY: `taken + bytes` is at most the size of the pages.
         let ptr = unsafe { pages.ptr.add(taken) };

@@ -371,6 +371,11 @@ impl Session {
         self.state.bytes()
     }
 
+    /// Bytes of the KV cache: of all blocks that were ever in use at once.
+    pub fn kv_bytes(&self) -> usize {
+        self.blocks.count() * self.state.block_bytes()
+    }
+
     /// Blocks of the KV cache in use.
     pub fn blocks_in_use(&self) -> usize {
         self.blocks.in_use()

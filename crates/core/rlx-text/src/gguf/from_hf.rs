@@ -164,7 +164,7 @@ impl File<'_> {
         for (id, token) in tokens.into_iter().enumerate() {
             let pad = || Token { text: format!("[PAD{id}]"), score: UNUSED_SCORE, kind: UNUSED };
             let token = token.unwrap_or_else(pad);
-            vocab.tokens.push(token.text);
+            vocab.tokens.push(&token.text);
             all_scores.push(token.score);
             types.push(token.kind);
         }
@@ -272,11 +272,12 @@ impl File<'_> {
             *slot = Some(Token { text: text.clone(), score: 0.0, kind: NORMAL });
         }
         let mut vocab = self.finish(tokens, false, notes);
-        for (text, kind) in vocab.tokens.iter_mut().zip(vocab.token_types.iter().flatten()) {
-            if *kind != CONTROL {
-                *text = text.strip_prefix(prefix).map_or_else(|| format!("{SPM_SPACE}{text}"), str::to_owned);
-            }
-        }
+        let marked = |(text, kind): (&str, &i32)| match (*kind == CONTROL, text.strip_prefix(prefix)) {
+            (true, _) => text.to_owned(),
+            (false, Some(rest)) => rest.to_owned(),
+            (false, None) => format!("{SPM_SPACE}{text}"),
+        };
+        vocab.tokens = vocab.tokens.iter().zip(vocab.token_types.iter().flatten()).map(marked).collect();
         vocab.model = WORDPIECE.into();
         // Absent means true, and strip_accents that it goes by lowercase.
         vocab.lowercase = normalizer["lowercase"].as_bool().filter(|lowercase| !lowercase);
@@ -288,7 +289,7 @@ impl File<'_> {
     fn classifier_ids(&self, vocab: &mut GgufVocab) {
         let id = |name: &str, usual: &str| {
             let text = self.side.token(name).unwrap_or_else(|| usual.to_owned());
-            (0u32..).zip(&vocab.tokens).find(|(_, token)| **token == text).map(|(id, _)| id)
+            (0u32..).zip(vocab.tokens.iter()).find(|(_, token)| *token == text).map(|(id, _)| id)
         };
         let (cls, sep, unk) = (id("cls_token", "[CLS]"), id("sep_token", "[SEP]"), id("unk_token", "[UNK]"));
         vocab.bos_id = cls;
@@ -346,7 +347,7 @@ impl File<'_> {
 
     /// Ids of special tokens, and which are added to texts.
     fn special_ids(&self, vocab: &mut GgufVocab, config: &Value) {
-        let ids: HashMap<&str, u32> = (0u32..).zip(&vocab.tokens).map(|(id, text)| (text.as_str(), id)).collect();
+        let ids: HashMap<&str, u32> = (0u32..).zip(vocab.tokens.iter()).map(|(id, text)| (text, id)).collect();
         let len = vocab.tokens.len() as u64;
         let text_config = &config["text_config"];
         let id_of = |name: &str| {
@@ -439,7 +440,7 @@ mod tests {
         let types = v.token_types.as_ref().unwrap();
         assert_eq!((types[0], types[1], types[3], types[262]), (UNKNOWN, CONTROL, BYTE, USER_DEFINED));
         assert_eq!(types[263..], [CONTROL, CONTROL, USER_DEFINED]);
-        assert_eq!((v.tokens[262].as_str(), v.tokens[265].as_str()), ("  ", "x "));
+        assert_eq!((&v.tokens[262], &v.tokens[265]), ("  ", "x "));
         assert_eq!(v.scores.as_ref().unwrap()[259..262], [-1.0, -2.0, -3.0]);
         let tokenizer = Tokenizer::from_gguf(&v).unwrap();
         assert_eq!(tokenizer.encode("a a<start>b", true).unwrap(), [1, 260, 259, 263, 3 + u32::from(b'b')]);

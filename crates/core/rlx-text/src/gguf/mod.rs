@@ -2,10 +2,12 @@
 
 mod bpe;
 mod from_hf;
+mod merges;
 mod pretokenize;
 mod ranks;
 mod sentencepiece;
 mod spm;
+mod texts;
 mod unigram;
 mod vocab;
 mod wordpiece;

@@ -45,7 +45,7 @@ impl GgufVocab {
             pre: Some(pre.into()),
             tokens: tokens.collect(),
             token_types: Some(types.collect()),
-            merges: Some(merges),
+            merges: Some(merges.into()),
             ..GgufVocab::default()
         })
     }
@@ -81,7 +81,7 @@ mod tests {
         ranks.extend(["he", "ll", " w", "hell", "hello", " wo", "zzz"].map(|text| text.as_bytes().to_vec()));
         let ranks: Vec<&[u8]> = ranks.iter().map(Vec::as_slice).collect();
         let vocab = GgufVocab::from_ranks(&ranks, &["<|end|>".into()], "gpt-2").unwrap();
-        let merges = vocab.merges.clone().unwrap();
+        let merges = vocab.merges.as_ref().unwrap().to_vec();
         assert_eq!(merges, ["h e", "l l", "Ġ w", "he ll", "hell o", "Ġw o"]);
         let tokenizer = Tokenizer::from_gguf(&vocab).unwrap();
         assert_eq!(tokenizer.token_to_id("<|end|>"), Some(263));

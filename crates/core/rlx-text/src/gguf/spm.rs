@@ -6,15 +6,15 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-
-use ahash::AHashMap;
+use std::sync::Arc;
 
 use super::Subword;
+use super::texts::TextTable;
 use crate::TextError;
 use crate::pieces::{SPM_SPACE, TokenKind, byte_token};
 
 pub(super) struct Spm {
-    ids: AHashMap<Box<str>, u32>,
+    table: Arc<TextTable>,
     scores: Vec<f32>,
     bytes: [Option<u32>; 256],
     unk: Option<u32>,
@@ -61,22 +61,20 @@ impl Eq for Bigram {}
 
 impl Spm {
     pub(super) fn new(
-        tokens: &[String],
+        table: Arc<TextTable>,
         scores: &[f32],
         kinds: &[TokenKind],
         unk: Option<u32>,
         add_space_prefix: bool,
     ) -> Self {
-        let mut ids = AHashMap::with_capacity(tokens.len());
         let mut bytes = [None; 256];
-        for (id, token) in (0u32..).zip(tokens) {
-            ids.entry(token.as_str().into()).or_insert(id);
+        for (id, token) in (0u32..).zip(table.texts().iter()) {
             let is_byte = matches!(kinds[id as usize], TokenKind::Byte | TokenKind::Normal);
             if let Some(b) = byte_token(token).filter(|_| is_byte) {
                 bytes[b as usize].get_or_insert(id);
             }
         }
-        Self { ids, scores: scores.to_vec(), bytes, unk, add_space_prefix }
+        Self { table, scores: scores.to_vec(), bytes, unk, add_space_prefix }
     }
 
     fn bigram(&self, text: &str, symbols: &[Symbol], left: usize, right: usize) -> Option<Bigram> {
@@ -85,12 +83,12 @@ impl Spm {
         }
         let len = symbols[left].len + symbols[right].len;
         let start = symbols[left].start;
-        let id = *self.ids.get(&text[start..start + len])?;
+        let id = self.table.id(&text[start..start + len])?;
         Some(Bigram { score: self.scores[id as usize], left, right, len })
     }
 
     fn emit(&self, piece: &str, out: &mut Vec<u32>) -> Result<(), TextError> {
-        if let Some(&id) = self.ids.get(piece) {
+        if let Some(id) = self.table.id(piece) {
             out.push(id);
             return Ok(());
         }
@@ -152,6 +150,6 @@ impl Subword for Spm {
     }
 
     fn token_to_id(&self, token: &str) -> Option<u32> {
-        self.ids.get(token).copied()
+        self.table.id(token)
     }
 }

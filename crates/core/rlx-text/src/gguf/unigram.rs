@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rlx_mem::StringArray;
 use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::Precompiled;
 use tokenizers::{Model, NormalizedString, Normalizer};
@@ -19,7 +20,7 @@ pub(super) struct UnigramLm {
 
 impl UnigramLm {
     pub(super) fn new(
-        tokens: &[String],
+        tokens: &StringArray,
         scores: &[f32],
         kinds: &[TokenKind],
         unk: Option<u32>,
@@ -32,10 +33,10 @@ impl UnigramLm {
         }
         let best = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let vocab = (0usize..)
-            .zip(tokens)
+            .zip(tokens.iter())
             .map(|(i, token)| match kinds[i] {
-                TokenKind::Normal | TokenKind::Unused => (token.clone(), f64::from(scores[i])),
-                TokenKind::UserDefined => (token.clone(), 0.0),
+                TokenKind::Normal | TokenKind::Unused => (token.to_owned(), f64::from(scores[i])),
+                TokenKind::UserDefined => (token.to_owned(), 0.0),
                 // Not to be found in text, and no part in the range of scores.
                 _ => (format!("\u{10FFFF}{i}\u{10FFFF}"), f64::from(best)),
             })

@@ -1,11 +1,16 @@
 //! [`GgufVocab`] and the parts all GGUF tokenizers share: special tokens, begin/end ids, bytes per token.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use aho_corasick::{AhoCorasick, MatchKind};
+use rlx_mem::StringArray;
 
 use super::Subword;
 use super::bpe::Bpe;
 use super::pretokenize::{PreSpec, pre_spec};
 use super::spm::Spm;
+use super::texts::TextTable;
 use super::unigram::UnigramLm;
 use super::wordpiece::BertWordPiece;
 use crate::TextError;
@@ -22,13 +27,13 @@ pub struct GgufVocab {
     /// `tokenizer.ggml.pre`: name of the pre-tokenizer of a `gpt2` vocabulary.
     pub pre: Option<String>,
     /// `tokenizer.ggml.tokens`: text of each id.
-    pub tokens: Vec<String>,
+    pub tokens: StringArray,
     /// `tokenizer.ggml.scores`: one score per token; needed by `llama` and `t5`.
     pub scores: Option<Vec<f32>>,
     /// `tokenizer.ggml.token_type`: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
     pub token_types: Option<Vec<i32>>,
     /// `tokenizer.ggml.merges`: `"left right"`, best first; needed by `gpt2`.
-    pub merges: Option<Vec<String>>,
+    pub merges: Option<StringArray>,
     /// `tokenizer.ggml.bos_token_id`; for `bert` also `tokenizer.ggml.cls_token_id`.
     pub bos_id: Option<u32>,
     /// `tokenizer.ggml.eos_token_id`.
@@ -123,7 +128,7 @@ struct SpecialMatcher {
 }
 
 impl SpecialMatcher {
-    fn new(tokens: &[String], ids: Vec<u32>) -> Result<Self, TextError> {
+    fn new(tokens: &StringArray, ids: Vec<u32>) -> Result<Self, TextError> {
         let automaton = if ids.is_empty() {
             None
         } else {
@@ -140,7 +145,7 @@ impl SpecialMatcher {
 /// A GGUF vocabulary ready to tokenize.
 pub(crate) struct GgufTokenizer {
     engine: Box<dyn Subword>,
-    tokens: Vec<String>,
+    table: Arc<TextTable>,
     all_special: SpecialMatcher,
     user_defined: SpecialMatcher,
     /// Special tokens swallow the white space that follows them.
@@ -182,12 +187,11 @@ impl GgufTokenizer {
         check_len("scores", v.scores.as_ref().map(Vec::len), n)?;
         check_len("token_type", v.token_types.as_ref().map(Vec::len), n)?;
 
-        let tokens: Vec<String> = v
-            .tokens
-            .iter()
-            .enumerate()
-            .map(|(i, t)| if t.is_empty() { format!("[EMPTY_{i}]") } else { t.clone() })
-            .collect();
+        let table = Arc::new(TextTable::new(match v.tokens.iter().any(str::is_empty) {
+            true => v.tokens.iter().enumerate().map(|(i, text)| name_if_empty(text, i)).collect(),
+            false => v.tokens.clone(),
+        }));
+        let tokens = table.texts();
         let mut kinds: Vec<TokenKind> = match &v.token_types {
             Some(types) => types.iter().map(|&t| kind_of(t)).collect(),
             None => vec![TokenKind::Normal; n],
@@ -244,10 +248,10 @@ impl GgufTokenizer {
                 if !spec.visible_space {
                     style = Style::ByteLevel;
                 }
-                let merges = v.merges.as_deref().ok_or_else(|| {
+                let merges = v.merges.as_ref().ok_or_else(|| {
                     TextError::Vocab("tokenizer.ggml.merges is missing; a gpt2 vocabulary needs it".into())
                 })?;
-                Box::new(Bpe::new(&tokens, merges, &spec, &mut warnings)?)
+                Box::new(Bpe::new(Arc::clone(&table), merges, &spec, &mut warnings)?)
             }
             "llama" => {
                 let scores = v.scores.as_deref().ok_or_else(|| {
@@ -255,11 +259,11 @@ impl GgufTokenizer {
                 })?;
                 let add_space = v.add_space_prefix.unwrap_or(true);
                 strip_leading_space = add_space;
-                Box::new(Spm::new(&tokens, scores, &kinds, unk, add_space))
+                Box::new(Spm::new(Arc::clone(&table), scores, &kinds, unk, add_space))
             }
             "bert" => {
                 strip_leading_space = true;
-                Box::new(BertWordPiece::new(&tokens, unk, v.lowercase.unwrap_or(true), v.strip_accents)?)
+                Box::new(BertWordPiece::new(tokens, unk, v.lowercase.unwrap_or(true), v.strip_accents)?)
             }
             "t5" => {
                 let scores = v.scores.as_deref().ok_or_else(|| {
@@ -268,7 +272,7 @@ impl GgufTokenizer {
                 let add_space = v.add_space_prefix.unwrap_or(true);
                 strip_leading_space = add_space;
                 Box::new(UnigramLm::new(
-                    &tokens,
+                    tokens,
                     scores,
                     &kinds,
                     unk,
@@ -295,7 +299,7 @@ impl GgufTokenizer {
             affix(v.add_eos.unwrap_or(defaults.add_eos), eos, "an end-of-text token")
         };
 
-        let mut pieces = PieceTable::default();
+        let mut pieces = PieceTable::with_capacity(n, tokens.text_len());
         for (token, &kind) in tokens.iter().zip(&kinds) {
             pieces.push(&piece_bytes(token, kind, style), kind);
         }
@@ -303,10 +307,10 @@ impl GgufTokenizer {
             (0u32..).zip(&kinds).filter(|&(_, &k)| wanted(k)).map(|(id, _)| id).collect()
         };
         let all_special = SpecialMatcher::new(
-            &tokens,
+            tokens,
             of_kind(|k| matches!(k, TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined)),
         )?;
-        let user_defined = SpecialMatcher::new(&tokens, of_kind(|k| k == TokenKind::UserDefined))?;
+        let user_defined = SpecialMatcher::new(tokens, of_kind(|k| k == TokenKind::UserDefined))?;
         let stop_ids = stop_ids(&[eos, eot, eom], |text| {
             engine.token_to_id(text).filter(|&id| {
                 let kind = kinds[id as usize];
@@ -320,7 +324,7 @@ impl GgufTokenizer {
             .is_some_and(|name| name.contains("phi-3") || name.contains("phi3"));
 
         Ok(GgufParts {
-            tokenizer: Self { engine, tokens, all_special, user_defined, strip_after_special, prefix, suffix },
+            tokenizer: Self { engine, table, all_special, user_defined, strip_after_special, prefix, suffix },
             pieces,
             strip_leading_space,
             bos,
@@ -373,7 +377,7 @@ impl GgufTokenizer {
     }
 
     pub(crate) fn id_to_token(&self, id: u32) -> Option<&str> {
-        self.tokens.get(id as usize).map(String::as_str)
+        self.table.text(id)
     }
 }
 
@@ -398,6 +402,11 @@ impl Defaults {
             other => return Err(TextError::UnsupportedModel { model: other.into() }),
         })
     }
+}
+
+/// Text of token `i`, which must be one.
+fn name_if_empty(text: &str, i: usize) -> Cow<'_, str> {
+    if text.is_empty() { format!("[EMPTY_{i}]").into() } else { text.into() }
 }
 
 fn check_len(what: &str, len: Option<usize>, tokens: usize) -> Result<(), TextError> {

@@ -2,6 +2,7 @@
 //! greedy longest match runs over `▁word` with no continuation prefix.
 
 use ahash::AHashMap;
+use rlx_mem::StringArray;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
@@ -23,7 +24,7 @@ pub(super) struct BertWordPiece {
 
 impl BertWordPiece {
     pub(super) fn new(
-        tokens: &[String],
+        tokens: &StringArray,
         unk: Option<u32>,
         lowercase: bool,
         strip_accents: Option<bool>,
@@ -32,12 +33,12 @@ impl BertWordPiece {
             TextError::Vocab("tokenizer.ggml.unknown_token_id is missing; a bert vocabulary needs it".into())
         })?;
         let mut vocab: AHashMap<String, u32> = AHashMap::with_capacity(tokens.len());
-        for (id, token) in (0u32..).zip(tokens) {
-            vocab.entry(token.clone()).or_insert(id);
+        for (id, token) in (0u32..).zip(tokens.iter()) {
+            vocab.entry(token.to_owned()).or_insert(id);
         }
         let model = WordPiece::builder()
             .vocab(vocab)
-            .unk_token(tokens[unk as usize].clone())
+            .unk_token(tokens[unk as usize].to_owned())
             .continuing_subword_prefix(String::new())
             .max_input_chars_per_word(MAX_WORD_CHARS)
             .build()

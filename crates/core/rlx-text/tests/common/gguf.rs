@@ -105,10 +105,10 @@ pub fn read_vocab(path: &Path) -> GgufVocab {
     GgufVocab {
         model: text("tokenizer.ggml.model").unwrap(),
         pre: text("tokenizer.ggml.pre"),
-        tokens: list(&meta, "tokenizer.ggml.tokens", string).unwrap(),
+        tokens: list(&meta, "tokenizer.ggml.tokens", string).unwrap().into(),
         scores: list(&meta, "tokenizer.ggml.scores", float),
         token_types: list(&meta, "tokenizer.ggml.token_type", int),
-        merges: list(&meta, "tokenizer.ggml.merges", string),
+        merges: list(&meta, "tokenizer.ggml.merges", string).map(Into::into),
         bos_id: id("tokenizer.ggml.bos_token_id"),
         eos_id: id("tokenizer.ggml.eos_token_id"),
         unk_id: id("tokenizer.ggml.unknown_token_id"),

@@ -7,7 +7,8 @@ pub mod writer;
 
 pub use metadata::GgufMetadata;
 pub use reader::{GgufFile, parse, parse_metadata};
-pub use value::{GgufArray, GgufValue, StringArray};
+pub use rlx_mem::StringArray;
+pub use value::{GgufArray, GgufValue};
 pub use writer::{GgufStream, GgufWriter};
 
 /// First four bytes of every GGUF file.

@@ -1,7 +1,6 @@
 //! Metadata values: the 13 value types of GGUF and arrays of them.
 
-use std::fmt;
-use std::ops::Index;
+use rlx_mem::StringArray;
 
 /// A metadata value: the 13 value types of GGUF.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,77 +38,6 @@ pub enum GgufArray {
     U64(Vec<u64>),
     I64(Vec<i64>),
     F64(Vec<f64>),
-}
-
-/// Many strings in one allocation: a vocabulary of 262,144 tokens is two vectors, not 262,144.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct StringArray {
-    text: String,
-    ends: Vec<usize>,
-}
-
-impl StringArray {
-    /// An empty array with room for `count` strings of `bytes` bytes together.
-    pub(crate) fn with_capacity(count: usize, bytes: usize) -> StringArray {
-        StringArray { text: String::with_capacity(bytes), ends: Vec::with_capacity(count) }
-    }
-
-    /// Appends a string.
-    pub fn push(&mut self, string: &str) {
-        self.text.push_str(string);
-        self.ends.push(self.text.len());
-    }
-
-    /// Number of strings.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// String `i`, if there are that many.
-    pub fn get(&self, i: usize) -> Option<&str> {
-        let end = *self.ends.get(i)?;
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
-        self.text.get(start..end)
-    }
-
-    /// The strings in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
-        (0..self.len()).map(|i| &self[i])
-    }
-
-    /// The strings as owned ones.
-    pub fn to_vec(&self) -> Vec<String> {
-        self.iter().map(str::to_owned).collect()
-    }
-}
-
-impl Index<usize> for StringArray {
-    type Output = str;
-    fn index(&self, i: usize) -> &str {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
-        &self.text[start..self.ends[i]]
-    }
-}
-
-impl<S: AsRef<str>> FromIterator<S> for StringArray {
-    fn from_iter<I: IntoIterator<Item = S>>(strings: I) -> StringArray {
-        let mut out = StringArray::default();
-        for string in strings {
-            out.push(string.as_ref());
-        }
-        out
-    }
-}
-
-impl fmt::Debug for StringArray {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
-    }
 }
 
 impl GgufArray {
@@ -301,18 +229,5 @@ from_vec!(u8 => U8, i8 => I8, u16 => U16, i16 => I16, u32 => U32, i32 => I32, f3
 impl<S: AsRef<str>> From<&[S]> for GgufValue {
     fn from(values: &[S]) -> GgufValue {
         GgufValue::Array(GgufArray::String(values.iter().collect()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn string_arrays_index() {
-        let array: StringArray = ["a", "", "bcd"].into_iter().collect();
-        assert_eq!(array.to_vec(), ["a", "", "bcd"]);
-        assert_eq!(array.get(3), None);
-        assert_eq!(&array[2], "bcd");
     }
 }

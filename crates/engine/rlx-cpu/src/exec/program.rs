@@ -62,7 +62,8 @@ enum Usage {
 }
 
 impl CpuProgram {
-    /// Compiles `graph`, taking each parameter's data from `load` and packing it. One parameter at a time is held twice.
+    /// Compiles `graph`, taking each parameter's data from `load` and packing it. Files' pages are given back on the way, so that
+    /// weights are held once; a parameter in memory of its own is held twice while it is packed.
     ///
     /// # Errors
     /// If the machine lacks the instruction set, a parameter does not load, or its data is not of its shape.
@@ -249,9 +250,8 @@ fn prepare(
         Usage::Matrix => {
             let (rows, cols) = (param.shape[0], param.shape[1]);
             data.bytes.will_need();
-            let packed = PackedMatrix::pack_in(arena, data.dtype, rows, cols, &data.bytes, options.isa, pool)
+            let packed = PackedMatrix::pack_file(arena, data.dtype, rows, cols, &data.bytes, options.isa, pool)
                 .map_err(|source| CpuError::Pack { name: param.name.clone(), source })?;
-            data.bytes.release();
             Ok(Weight::Matrix(packed))
         }
         Usage::Table => {

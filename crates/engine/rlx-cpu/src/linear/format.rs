@@ -17,8 +17,8 @@
 //!
 //! A block starts with its scales, 16 rows side by side. Types with one scale per 32 columns: for each group 16 x f16 `d`
 //! (then 16 x f16 `m`). K types: 16 x f16 `d` (then 16 x f16 `dmin`), then for each group and each scale in it 16 bytes of
-//! scales (then 16 bytes of minima); Q2_K has scale and minimum as nibbles of one byte, as in the file. The quants of the
-//! block's groups follow.
+//! scales (then 16 bytes of minima); Q2_K has scale and minimum as nibbles of one byte, as in the file, and Q4_K and Q5_K have
+//! them in 12 bits (see [`put_twelve_bits`]). The quants of the block's groups follow.
 //!
 //! The value of a quant `q` is `d * scale * (q - ZERO) + MIN_SIGN * dmin * min`.
 
@@ -48,6 +48,8 @@ pub(crate) trait Format: Copy + 'static {
     const SUBSCALES: bool = Self::SUPER;
     /// Whether scale and minimum are two nibbles of one byte.
     const NIBBLE_SCALES: bool = false;
+    /// Whether scale and minimum are six bits each.
+    const SIX_BIT_SCALES: bool = false;
 
     /// Zero point of the (decoded) quants.
     const ZERO: i32 = rlx_quant::zero_point(Self::DTYPE);
@@ -69,7 +71,11 @@ pub(crate) trait Format: Copy + 'static {
     const GROUP_SCALE_BYTES: usize = {
         let min = Self::MIN_SIGN != 0;
         if Self::SUPER {
-            if !Self::SUBSCALES { 0 } else { PANEL * Self::SCALES * if min && !Self::NIBBLE_SCALES { 2 } else { 1 } }
+            match (Self::SUBSCALES, Self::SIX_BIT_SCALES) {
+                (false, _) => 0,
+                (true, true) => PANEL * 12 / 8,
+                (true, false) => PANEL * Self::SCALES * if min && !Self::NIBBLE_SCALES { 2 } else { 1 },
+            }
         } else {
             2 * PANEL * if min { 2 } else { 1 }
         }
@@ -121,8 +127,8 @@ formats! {
     IQ4_NL { const BITS: usize = 4; const SUPER: bool = false; const CODES: bool = true; }
     Q2_K { const BITS: usize = 2; const SUPER: bool = true; const NIBBLE_SCALES: bool = true; const LARGEST_SCALE: i32 = 15; }
     Q3_K { const BITS: usize = 3; const SUPER: bool = true; const LARGEST_SCALE: i32 = 32; }
-    Q4_K { const BITS: usize = 4; const SUPER: bool = true; const LARGEST_SCALE: i32 = 63; }
-    Q5_K { const BITS: usize = 5; const SUPER: bool = true; const LARGEST_SCALE: i32 = 63; }
+    Q4_K { const BITS: usize = 4; const SUPER: bool = true; const SIX_BIT_SCALES: bool = true; const LARGEST_SCALE: i32 = 63; }
+    Q5_K { const BITS: usize = 5; const SUPER: bool = true; const SIX_BIT_SCALES: bool = true; const LARGEST_SCALE: i32 = 63; }
     Q6_K { const BITS: usize = 6; const SUPER: bool = true; const LARGEST_SCALE: i32 = 128; }
     IQ4_XS { const BITS: usize = 4; const SUPER: bool = true; const CODES: bool = true; const LARGEST_SCALE: i32 = 32; }
     TQ2_0 { const BITS: usize = 2; const SUPER: bool = true; const SUBSCALES: bool = false; }
@@ -222,6 +228,26 @@ pub(crate) fn quad<F: Format>(quants: &[u8], line: usize, row: usize) -> [u8; 4]
     if F::CODES { bytes.map(|code| CODEBOOK[code as usize & 15]) } else { bytes }
 }
 
+/// Puts the 12 bits `scale | min << 6` of row `row` into the zeroed scales of a group: 16-bit words hold those of rows 0 to 7 and above
+/// them the lowest four of rows 8 to 15, whose other eight follow as bytes.
+pub(crate) fn put_twelve_bits(own: &mut [u8], row: usize, value: u16) {
+    let word = 2 * (row % 8);
+    if row < 8 {
+        own[word] = value as u8;
+        own[word + 1] |= (value >> 8) as u8;
+    } else {
+        own[word + 1] |= (value << 4) as u8;
+        own[PANEL + row % 8] = (value >> 4) as u8;
+    }
+}
+
+/// The 12 bits that [`put_twelve_bits`] put there.
+#[inline(always)]
+fn twelve_bits(own: &[u8], row: usize) -> u16 {
+    let word = u16::from_le_bytes([own[2 * (row % 8)], own[2 * (row % 8) + 1]]);
+    if row < 8 { word & 0xFFF } else { word >> 12 | u16::from(own[PANEL + row % 8]) << 4 }
+}
+
 /// Scale and signed minimum of row `row` for the scale `s` (0 or 1) of group `group` of a block, evaluated as
 /// `rlx_quant::dequantize` does: `(d * scale, ± dmin * min)`.
 #[inline(always)]
@@ -241,6 +267,10 @@ pub(crate) fn scale_min<F: Format>(header: &[u8], group: usize, s: usize, row: u
     if F::NIBBLE_SCALES {
         let byte = header[own + PANEL * s + row];
         return (d * (byte & 15) as f32, sign * (half(2 * PANEL + 2 * row) * (byte >> 4) as f32));
+    }
+    if F::SIX_BIT_SCALES {
+        let bits = twelve_bits(&header[own..], row);
+        return (d * (bits & 63) as f32, sign * (half(2 * PANEL + 2 * row) * (bits >> 6) as f32));
     }
     let scale = header[own + PANEL * s + row] as i8 as f32;
     let min = if F::MIN_SIGN != 0 {
@@ -268,5 +298,15 @@ mod tests {
         check!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS TQ2_0);
         assert_eq!(Q4_0::panel_bytes(64), 64 * 18 * 16);
         assert_eq!(Q6_K::panel_bytes(64), 8 * 210 * 16);
+        assert_eq!(Q4_K::panel_bytes(64), 8 * 144 * 16);
+        assert_eq!(Q5_K::panel_bytes(64), 8 * 176 * 16);
+    }
+
+    #[test]
+    fn twelve_bits_come_back() {
+        let mut own = [0; PANEL * 12 / 8];
+        let value = |row: usize| (0x5A5 + 0x123 * row as u16) & 0xFFF;
+        (0..PANEL).for_each(|row| put_twelve_bits(&mut own, row, value(row)));
+        (0..PANEL).for_each(|row| assert_eq!(twelve_bits(&own, row), value(row), "row {row}"));
     }
 }

@@ -1,11 +1,13 @@
 //! Weight matrices in the order the kernels read them.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 use rlx_ir::DType;
-use rlx_mem::{AlignedBuf, PageArena};
+use rlx_mem::{AlignedBuf, Bytes, PageArena};
 use rlx_quant::BlockScales;
 
-use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, quad, scale_min, with_format};
+use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, put_twelve_bits, quad, scale_min, with_format};
 use crate::{Isa, SharedSlice, ThreadPool};
 
 /// Why a weight matrix cannot be packed.
@@ -75,6 +77,10 @@ impl Storage {
     }
 }
 
+/// Bytes of a file that all threads together pack before they give their pages back: few enough to be no second copy, enough to make
+/// the calls rare.
+const RELEASE: usize = 8 << 20;
+
 /// Weight matrix `[rows = out features, cols = in features]` packed for the kernels: panels of 16 rows, each one sequential
 /// stream, the last padded with zeros.
 pub struct PackedMatrix {
@@ -100,7 +106,7 @@ impl PackedMatrix {
         isa: Isa,
         pool: &ThreadPool,
     ) -> Result<PackedMatrix, LinearError> {
-        PackedMatrix::pack_into(AlignedBuf::zeroed, dtype, rows, cols, src, isa, pool)
+        PackedMatrix::pack_into(AlignedBuf::zeroed, dtype, rows, cols, src, &|_| {}, isa, pool)
     }
 
     /// As [`pack`](Self::pack), in pages that the matrix shares with others of `arena`.
@@ -116,7 +122,33 @@ impl PackedMatrix {
         isa: Isa,
         pool: &ThreadPool,
     ) -> Result<PackedMatrix, LinearError> {
-        PackedMatrix::pack_into(|bytes| AlignedBuf::zeroed_in(arena, bytes), dtype, rows, cols, src, isa, pool)
+        PackedMatrix::pack_into(|bytes| AlignedBuf::zeroed_in(arena, bytes), dtype, rows, cols, src, &|_| {}, isa, pool)
+    }
+
+    /// As [`pack_in`](Self::pack_in), giving the file's pages back on the way, so that of a large matrix never much more than one
+    /// copy is in memory.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack).
+    pub fn pack_file(
+        arena: &mut PageArena,
+        dtype: DType,
+        rows: usize,
+        cols: usize,
+        src: &Bytes,
+        isa: Isa,
+        pool: &ThreadPool,
+    ) -> Result<PackedMatrix, LinearError> {
+        let zeroed = |bytes| AlignedBuf::zeroed_in(arena, bytes);
+        let done = |range| {
+            if let Some(part) = src.slice(range) {
+                part.release();
+            }
+        };
+        let packed = PackedMatrix::pack_into(zeroed, dtype, rows, cols, src, &done, isa, pool)?;
+        // Pages that lie in two parts.
+        src.release();
+        Ok(packed)
     }
 
     fn pack_into(
@@ -125,6 +157,7 @@ impl PackedMatrix {
         rows: usize,
         cols: usize,
         src: &[u8],
+        done: &(dyn Fn(Range<usize>) + Sync),
         isa: Isa,
         pool: &ThreadPool,
     ) -> Result<PackedMatrix, LinearError> {
@@ -150,16 +183,25 @@ impl PackedMatrix {
         let bytes = units.checked_mul(stride).filter(|&n| n <= isize::MAX as usize).ok_or(too_large)?;
         let mut data = zeroed(bytes);
         let shared = SharedSlice::new(&mut data);
+        let unit_rows = if storage == Storage::Rows { 1 } else { PANEL };
+        let from = |unit: usize| (unit * unit_rows).min(rows) * row_bytes;
         pool.run(&|ctx| {
-            for unit in ctx.share(units, 1) {
+            let share = ctx.share(units, 1);
+            let mut kept = from(share.start);
+            let step = RELEASE / ctx.count();
+            for unit in share.clone() {
+                let src = &src[from(unit)..from(unit + 1)];
                 // SAFETY: each unit belongs to one thread.
                 let dst = unsafe { shared.part(unit * stride..(unit + 1) * stride) };
-                if storage == Storage::Rows {
-                    dst.copy_from_slice(&src[unit * row_bytes..(unit + 1) * row_bytes]);
-                    continue;
+                match storage {
+                    Storage::Rows => dst.copy_from_slice(src),
+                    _ => pack_panel(dtype, src, row_bytes, cols, dst, isa),
                 }
-                let last = ((unit + 1) * PANEL).min(rows);
-                pack_panel(dtype, &src[unit * PANEL * row_bytes..last * row_bytes], row_bytes, cols, dst, isa);
+                let end = from(unit + 1);
+                if end - kept >= step || unit + 1 == share.end {
+                    done(kept..end);
+                    kept = end;
+                }
             }
         });
         Ok(PackedMatrix { dtype, rows, cols, storage, stride, data })
@@ -434,6 +476,10 @@ fn put_scales<F: Format>(ints: &Ints, first: usize, r: usize, header: &mut [u8])
             let (scale, min) = (ints.scale[g * F::SCALES + s] as u8, ints.min[g * F::SCALES + s]);
             if F::NIBBLE_SCALES {
                 own[PANEL * s + r] = scale | min << 4;
+                continue;
+            }
+            if F::SIX_BIT_SCALES {
+                put_twelve_bits(own, r, u16::from(scale) | u16::from(min) << 6);
                 continue;
             }
             own[PANEL * s + r] = scale;

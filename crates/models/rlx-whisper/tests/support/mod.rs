@@ -72,9 +72,9 @@ pub fn text(multilingual: bool) -> WhisperText {
     let vocab = GgufVocab {
         model: "gpt2".into(),
         pre: Some("gpt-2".into()),
-        tokens,
+        tokens: tokens.into(),
         token_types: Some(token_types),
-        merges: Some(merges.to_vec()),
+        merges: Some(merges.into_iter().collect()),
         eos_id: Some(EOT),
         ..GgufVocab::default()
     };

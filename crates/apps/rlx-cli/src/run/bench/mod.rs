@@ -91,6 +91,8 @@ struct Row {
     threads: usize,
     load_ms: f64,
     peak_rss: Option<u64>,
+    /// Bytes of the KV cache, which is a part of that.
+    kv_bytes: usize,
     model: String,
     isa: String,
     cost: Cost,
@@ -199,6 +201,7 @@ fn measure_all(
             threads,
             load_ms: millis(loaded.load_time),
             peak_rss: peak_rss_bytes(),
+            kv_bytes: session.kv_bytes(),
             model: loaded.model.info().name.clone(),
             isa: args.isa.to_string(),
             cost: Cost::of(loaded.model.executable().as_ref()),
@@ -243,6 +246,7 @@ fn result_json(rows: &[Row], limits: Option<&[(usize, Limits)]>) -> Value {
                 "samples": row.measurement.samples,
                 "load_ms": row.load_ms,
                 "peak_rss_bytes": row.peak_rss,
+                "kv_bytes": row.kv_bytes,
                 "model": row.model,
                 "isa": row.isa,
             });
@@ -328,6 +332,7 @@ mod tests {
             threads,
             load_ms: 12.5,
             peak_rss: Some(5_000_000),
+            kv_bytes: 65_536,
             model: "m".into(),
             isa: "avx2".into(),
             cost: Cost {
@@ -343,9 +348,9 @@ mod tests {
         let rows = [row(Test::Prompt(512), 2), row(Test::Generate(64), 2)];
         let value = result_json(&rows, None);
         let expected = json!({ "test": "pp512", "threads": 2, "tokens_per_second": 10.0, "samples": [9.0, 10.0, 30.0],
-            "load_ms": 12.5, "peak_rss_bytes": 5_000_000, "model": "m", "isa": "avx2" });
+            "load_ms": 12.5, "peak_rss_bytes": 5_000_000, "kv_bytes": 65_536, "model": "m", "isa": "avx2" });
         assert_eq!(value[0], expected);
-        assert_eq!(value[1].as_object().unwrap().len(), 8);
+        assert_eq!(value[1].as_object().unwrap().len(), 9);
     }
 
     #[test]

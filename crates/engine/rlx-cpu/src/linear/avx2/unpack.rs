@@ -109,6 +109,8 @@ pub(super) unsafe fn super_scales<F: Format>(header: *const u8, half: usize) -> 
     unsafe {
         let own = header.add(2 * HALF * half);
         let dmin = if F::MIN_SIGN != 0 { load_f16(own.add(2 * PANEL)) } else { zero };
+        // Minima stay six bits up in their words; powers of two change no digit.
+        let dmin = if F::SIX_BIT_SCALES { _mm256_mul_ps(dmin, _mm256_set1_ps(1.0 / 64.0)) } else { dmin };
         (load_f16(own), dmin)
     }
 }
@@ -139,6 +141,12 @@ pub(super) unsafe fn group_scales<F: Format>(
         if !F::SUBSCALES {
             return (d, zero);
         }
+        if F::SIX_BIT_SCALES {
+            let bits = twelve_bits(own, half);
+            let scale = _mm256_cvtepi32_ps(_mm256_and_si256(bits, _mm256_set1_epi32(63)));
+            let min = _mm256_cvtepi32_ps(_mm256_and_si256(bits, _mm256_set1_epi32(63 << 6)));
+            return (_mm256_mul_ps(d, scale), _mm256_mul_ps(dmin, min));
+        }
         let own = own.add(HALF * half);
         let bytes = _mm_loadl_epi64(own.add(PANEL * s).cast());
         if F::NIBBLE_SCALES {
@@ -156,6 +164,24 @@ pub(super) unsafe fn group_scales<F: Format>(
     }
 }
 
+/// The twelve bits of scale and minimum of the rows of a half, and above them any.
+///
+/// # Safety
+/// `own` points to the scales of a group of a type with six-bit scales.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn twelve_bits(own: *const u8, half: usize) -> __m256i {
+    // SAFETY: the scales are 16 bytes of words and 8 bytes more.
+    unsafe {
+        let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(own.cast()));
+        if half == 0 {
+            return words;
+        }
+        let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(own.add(PANEL).cast()));
+        _mm256_or_si256(_mm256_srli_epi32::<12>(words), _mm256_slli_epi32::<4>(bytes))
+    }
+}
+
 /// The integer scales `s` of group `group` of the rows of a half, each in both 16-bit parts of its lane; any, where the type has none.
 ///
 /// # Safety
@@ -165,6 +191,12 @@ pub(super) unsafe fn group_scales<F: Format>(
 pub(super) unsafe fn integer_scales<F: Format>(header: *const u8, half: usize, group: usize, s: usize) -> __m256i {
     if !F::SUBSCALES {
         return _mm256_setzero_si256();
+    }
+    if F::SIX_BIT_SCALES {
+        // SAFETY: the group's scales lie in the header.
+        let bits = unsafe { twelve_bits(header.add(F::SUPER_BYTES + group * F::GROUP_SCALE_BYTES), half) };
+        let scale = _mm256_and_si256(bits, _mm256_set1_epi32(63));
+        return _mm256_or_si256(scale, _mm256_slli_epi32::<16>(scale));
     }
     // SAFETY: the group's scales lie in the header.
     let bytes = unsafe {

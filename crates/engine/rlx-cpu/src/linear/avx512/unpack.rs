@@ -100,6 +100,8 @@ pub(super) unsafe fn super_scales<F: Format>(header: *const u8) -> (__m512, __m5
     // SAFETY: the header starts with 16 f16 `d`, then `dmin` if there are minima.
     unsafe {
         let dmin = if F::MIN_SIGN != 0 { load_f16(header.add(2 * PANEL)) } else { zero };
+        // Minima stay six bits up in their words; powers of two change no digit.
+        let dmin = if F::SIX_BIT_SCALES { _mm512_mul_ps(dmin, _mm512_set1_ps(1.0 / 64.0)) } else { dmin };
         (load_f16(header), dmin)
     }
 }
@@ -126,6 +128,15 @@ pub(super) unsafe fn group_scales<F: Format>(
         }
         if !F::SUBSCALES {
             return (d, zero);
+        }
+        if F::SIX_BIT_SCALES {
+            let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(own.cast()));
+            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(own.add(PANEL).cast()));
+            let high = _mm256_or_si256(_mm256_srli_epi32::<12>(words), _mm256_slli_epi32::<4>(bytes));
+            let bits = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(words), high);
+            let scale = _mm512_cvtepi32_ps(_mm512_and_si512(bits, _mm512_set1_epi32(63)));
+            let min = _mm512_cvtepi32_ps(_mm512_and_si512(bits, _mm512_set1_epi32(63 << 6)));
+            return (_mm512_mul_ps(d, scale), _mm512_mul_ps(dmin, min));
         }
         let bytes = _mm_loadu_si128(own.add(PANEL * s).cast());
         if F::NIBBLE_SCALES {
