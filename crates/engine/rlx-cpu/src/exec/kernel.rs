@@ -385,8 +385,6 @@ impl<'a> Builder<'a> {
         rope: Option<rlx_ir::FusedRope>,
         bias: ScoreBias<'a>,
     ) -> Kernel<'a> {
-        let precision =
-            if spec.cache.is_some() { self.program.options.precision } else { self.program.batch_attention };
         let head_norm = |norm: rlx_ir::HeadNorm| HeadNorm { weight: self.program.vector(norm.weight), eps: norm.eps };
         let args = AttentionArgs {
             q: self.arena.rows_in(node.inputs[0]),
@@ -406,7 +404,7 @@ impl<'a> Builder<'a> {
             spans: self.spans.of(&self.program.graph.value(node.inputs[0]).shape),
             bias,
             cache: spec.cache.map(|id| &self.caches[id.index()]),
-            precision,
+            precision: self.program.options.precision,
         };
         Kernel::Attention(Box::new(args))
     }

@@ -48,8 +48,6 @@ pub struct CpuProgram {
     pub(crate) weights: Vec<Weight>,
     pub(crate) pool: ThreadPool,
     pub(crate) options: CpuOptions,
-    /// Arithmetic of attention without a cache.
-    pub(crate) batch_attention: Precision,
 }
 
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
@@ -81,8 +79,7 @@ impl CpuProgram {
             let data = load(param)?;
             weights.push(prepare(param, usage, data, &options, &pool, &mut arena)?);
         }
-        let batch_attention = batch_attention(options.precision, &weights);
-        Ok(CpuProgram { graph, weights, pool, options, batch_attention })
+        Ok(CpuProgram { graph, weights, pool, options })
     }
 
     /// The graph.
@@ -131,18 +128,6 @@ impl CpuProgram {
     pub(crate) fn weight_bytes_of(&self, op: &Op) -> usize {
         op.per_token(op.params().iter().map(|id| self.weights[id.index()].bytes()).sum())
     }
-}
-
-/// The arithmetic of attention without a cache: its queries, keys and values are as exact as the weights that made them, so
-/// `Auto` allows bf16 where no matrix is F32.
-fn batch_attention(precision: Precision, weights: &[Weight]) -> Precision {
-    let mut matrices = weights.iter().filter_map(|weight| match weight {
-        Weight::Matrix(matrix) => Some(matrix.dtype()),
-        _ => None,
-    });
-    let exact = |dtype: DType| matches!(dtype, DType::F32 | DType::F64);
-    let rounded = matrices.next().is_some_and(|first| !exact(first) && !matrices.any(exact));
-    if precision == Precision::Auto && rounded { Precision::Bf16 } else { precision }
 }
 
 impl Weight {

@@ -143,11 +143,12 @@ pub struct LinearArgs<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// Quantised weights: 15-bit activations (blocks of 32, absmax scale), or bf16 tiles or fixed point for many tokens. F16 and
-    /// BF16 weights: f32, or bf16 tiles or fixed point for many tokens. F32 weights: f32.
+    /// BF16 weights: f32, or bf16 tiles or fixed point for many tokens. F32 weights: f32. Attention: see
+    /// [`AttentionArgs::precision`](crate::attention::AttentionArgs::precision).
     #[default]
     Auto,
     /// f32 throughout: weights are dequantised exactly, activations stay f32.
     F32,
-    /// As `Auto`, and bf16 tiles or fixed point for F32 weights too.
+    /// As `Auto`, and bf16 tiles or fixed point for F32 weights too, and attention in bf16 where that is faster.
     Bf16,
 }
