@@ -190,6 +190,19 @@ fn hostile_templates_cannot_overflow_the_compiler() {
     hostile(&"x".repeat(2 << 20));
 }
 
+#[test]
+fn templates_that_load_others_are_refused() {
+    for tag in
+        ["import 'x' as y", "import 'x' as f(x=1)", "from 'x' import y", "include 'x'", "extends 'x'", "- import 'x' as 1"]
+    {
+        let error = hostile(&format!("{{%{tag} %}}")).to_string();
+        assert!(error.contains("cannot load other templates"), "{tag}: {error}");
+    }
+    // These words are names like any other elsewhere.
+    let named = ChatTemplate::new("{% set from = 'a' %}{{ from }}{% set include = 'b' %}{{ include }}").unwrap();
+    assert_eq!(named.render(&input(&chat())).unwrap(), "ab");
+}
+
 mod random {
     use super::{chat, input};
     use proptest::prelude::*;
@@ -275,6 +288,9 @@ mod random {
         "raw",
         "endraw",
         "import 'x' as y",
+        "from 'x' import y",
+        "include 'x'",
+        "extends 'x'",
         "autoescape true",
         "endautoescape",
     ];

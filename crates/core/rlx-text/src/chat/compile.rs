@@ -33,13 +33,22 @@ fn too_large(what: &str) -> Error {
     Error::new(ErrorKind::SyntaxError, format!("the template has {what}"))
 }
 
+fn loads_another() -> Error {
+    Error::new(ErrorKind::SyntaxError, "a chat template cannot load other templates")
+}
+
 /// Refuses sources that only the compiler would suffer from.
 fn check_tokens(source: &str) -> Result<(), Error> {
     let (mut in_tag, mut elifs, mut products) = (0usize, 0usize, 0usize);
+    let mut opens_block = false;
     for token in tokenize(source, false, Default::default(), WHITESPACE) {
         in_tag += 1;
-        match token?.0 {
+        let token = token?.0;
+        let is_statement = std::mem::replace(&mut opens_block, matches!(token, Token::BlockStart));
+        match token {
             Token::TemplateData(_) | Token::VariableStart | Token::BlockStart => in_tag = 0,
+            // Before the compiler sees them: it panics at `{% import 'x' as f() %}`.
+            Token::Ident("import" | "from" | "include" | "extends") if is_statement => return Err(loads_another()),
             Token::Ident("elif") => elifs += 1,
             Token::Mul | Token::Pow => products += 1,
             Token::Int(n) if n > 1 << 40 => return Err(too_large("an absurd number")),
@@ -112,9 +121,6 @@ fn charge(instructions: &mut Instructions<'_>) -> Result<usize, Error> {
                     ErrorKind::SyntaxError,
                     "chained comparisons are not supported; write `a < b and b < c`",
                 ));
-            }
-            Instruction::Include(_) | Instruction::LoadBlocks => {
-                return Err(Error::new(ErrorKind::SyntaxError, "a chat template cannot load other templates"));
             }
             _ => continue,
         };
