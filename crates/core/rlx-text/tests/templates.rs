@@ -192,9 +192,14 @@ fn hostile_templates_cannot_overflow_the_compiler() {
 
 #[test]
 fn templates_that_load_others_are_refused() {
-    for tag in
-        ["import 'x' as y", "import 'x' as f(x=1)", "from 'x' import y", "include 'x'", "extends 'x'", "- import 'x' as 1"]
-    {
+    for tag in [
+        "import 'x' as y",
+        "import 'x' as f(x=1)",
+        "from 'x' import y",
+        "include 'x'",
+        "extends 'x'",
+        "- import 'x' as 1",
+    ] {
         let error = hostile(&format!("{{%{tag} %}}")).to_string();
         assert!(error.contains("cannot load other templates"), "{tag}: {error}");
     }

@@ -10,13 +10,12 @@
 //! | few (decoding) | dot products along the head, straight from the stored type |
 //! | many (prefill) | tiles of keys and values as f32, products with query rows in the lanes |
 //! | many, on AMX from keys kept as F16 or Q8, or allowed by [`Precision::Bf16`] | tiles of bf16 |
+//! | many, by AVX-512 on AMD's processors unless [`Precision::F32`] | tiles of integers of 12 to 15 bits |
 //!
 //! When there are fewer items than the threads need, long contexts are cut: parts are kept in scratch memory and combined
 //! after a barrier (flash decoding). When every thread can own whole key/value heads and there are few tokens, there is no
 //! barrier at all.
 
-#[cfg(target_arch = "x86_64")]
-mod bf16;
 mod bias;
 mod cross;
 mod few;
@@ -25,6 +24,8 @@ mod many;
 mod plan;
 mod prepare;
 mod run;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 use rlx_ir::RopeStyle;
 

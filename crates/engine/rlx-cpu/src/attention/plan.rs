@@ -29,7 +29,7 @@ pub(super) enum Kernel {
     Few,
     Many,
     #[cfg(target_arch = "x86_64")]
-    Bf16(super::bf16::Unit),
+    Tiles(super::tiles::Unit),
 }
 
 /// How a call is cut; every thread comes to the same plan.
@@ -164,7 +164,7 @@ impl Plan {
             Kernel::Many if self.biased => many + super::bias::work_floats(rows, self.k_pad),
             Kernel::Many => few.max(many),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Bf16(_) => few.max(super::bf16::work_floats(rows, self.k_pad, self.v_pad)),
+            Kernel::Tiles(_) => few.max(super::tiles::work_floats(rows, self.k_pad, self.v_pad)),
         };
         // Query rows, outputs, maxima and sums; the same memory holds a head in preparation before.
         (rows.max(16) * (self.k_pad + self.v_pad + 2) + kernel).next_multiple_of(64)
@@ -174,20 +174,20 @@ impl Plan {
 /// What computes tiles of more than a few rows, and how many rows they may have.
 fn many_kernel(args: &AttentionArgs<'_>, isa: Isa) -> (Kernel, usize) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(unit) = super::bf16::Unit::of(isa).filter(|&unit| may_round(args, unit)) {
-        return (Kernel::Bf16(unit), super::bf16::TILE_ROWS);
+    if let Some(unit) = super::tiles::Unit::of(isa).filter(|&unit| may_round(args, unit)) {
+        return (Kernel::Tiles(unit), super::tiles::TILE_ROWS);
     }
     let _ = (args, isa);
     (Kernel::Many, TILE_ROWS)
 }
 
-/// Whether keys and values may be rounded to bf16 for `unit`. A cache of F32 is a promise of f32 arithmetic.
+/// Whether keys and values may be rounded to what `unit` takes. A cache of F32 is a promise of f32 arithmetic.
 #[cfg(target_arch = "x86_64")]
-fn may_round(args: &AttentionArgs<'_>, unit: super::bf16::Unit) -> bool {
+fn may_round(args: &AttentionArgs<'_>, unit: super::tiles::Unit) -> bool {
     let cache = args.cache.map(|cache| cache.layout().dtype);
     let allowed = match args.precision {
         Precision::F32 => false,
-        Precision::Auto => unit == super::bf16::Unit::Amx && cache.is_some(),
+        Precision::Auto => unit == super::tiles::Unit::Fixed || cache.is_some(),
         Precision::Bf16 => true,
     };
     allowed && cache != Some(KvDType::F32) && !args.bias.is_some()

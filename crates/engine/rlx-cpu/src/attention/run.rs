@@ -3,13 +3,13 @@
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-use super::bf16;
 use super::few::few;
 use super::kv::KvSource;
 use super::many::many;
 use super::plan::{Item, Items, Kernel, Places, Plan};
 use super::prepare::{NewKv, prepare_head, store};
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
 use super::{AttentionArgs, SeqSpan};
 use crate::math::simd::prefetch;
 use crate::{Isa, RowsIn, SharedSlice, ThreadCtx, WorkCounter};
@@ -258,7 +258,7 @@ fn run_item(
         Kernel::Few => few(isa, &mut tile),
         Kernel::Many => many(isa, &mut tile),
         #[cfg(target_arch = "x86_64")]
-        Kernel::Bf16(unit) => bf16::many(unit, &mut tile),
+        Kernel::Tiles(unit) => tiles::many(unit, &mut tile),
     }
 
     if let Some(slot) = slot {

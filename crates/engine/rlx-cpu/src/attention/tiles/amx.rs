@@ -2,6 +2,8 @@
 
 use std::arch::asm;
 
+use super::Scales;
+
 /// As [`Square`](super::Square).
 ///
 /// # Safety
@@ -13,6 +15,7 @@ pub(super) unsafe fn square(
     out: [*mut f32; 4],
     stride: usize,
     accumulate: bool,
+    _: [Scales; 2],
 ) {
     macro_rules! square {
         ($($first:literal),*) => {
