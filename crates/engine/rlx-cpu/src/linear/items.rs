@@ -8,7 +8,7 @@ use super::LinearPart;
 use super::format::PANEL;
 use super::kernels;
 use super::pack::{PackedMatrix, Storage};
-use super::plan::{FIXED_BLOCK, FIXED_CHUNK, INT8_TILE, MAX_TILE, UNIT, int8_tile_rows};
+use super::plan::{FIXED_BLOCK, INT8_TILE, MAX_TILE, UNIT, int8_tile_rows};
 use super::run::Walk;
 
 impl Walk<'_> {
@@ -86,9 +86,9 @@ impl Walk<'_> {
                 for (i, panel) in panels(part, unit).enumerate() {
                     let packed = part.weight.unit(panel);
                     let out = self.tiles[p].0[i * PANEL..].as_mut_ptr();
-                    for first in (0..self.plan.cols).step_by(FIXED_CHUNK) {
-                        let cols = (self.plan.cols - first).min(FIXED_CHUNK);
-                        let packed = packed[first / FIXED_CHUNK * kernels::block_bytes(dtype)..].as_ptr();
+                    for first in (0..self.plan.cols).step_by(FIXED_BLOCK) {
+                        let cols = (self.plan.cols - first).min(FIXED_BLOCK);
+                        let packed = packed[first / FIXED_BLOCK * kernels::block_bytes(dtype)..].as_ptr();
                         // SAFETY: the plan reserved whole panels; the tile of results has room for the tokens.
                         unsafe {
                             let (weights, scales) = self.fixed_panel(part.weight, packed, cols, 0);

@@ -4,7 +4,7 @@ use rlx_ir::DType;
 
 use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, with_format};
 #[cfg(target_arch = "x86_64")]
-use super::plan::FIXED_BLOCK;
+use super::plan::{FIXED_BLOCK, fixed_run};
 use super::prepare::{FixedMeta, GroupMeta};
 use super::scalar;
 use crate::Isa;
@@ -101,7 +101,7 @@ pub(crate) fn float(isa: Isa, dtype: DType, tokens: usize) -> FloatKernel {
 /// The fixed-point kernel for weights of `dtype` and tiles of `tokens` tokens, a size of [`float_tiles`].
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn fixed(isa: Isa, dtype: DType, tokens: usize) -> FixedKernel {
-    let (run, mins) = with_format!(dtype, F => const { avx2::fixed_run::<F>() }, else (FIXED_BLOCK, 0));
+    let (run, mins) = with_format!(dtype, F => const { fixed_run::<F>() }, else (FIXED_BLOCK, 0));
     macro_rules! by_tile {
         ($run:tt, $mins:literal) => {
             match (isa, tokens) {
@@ -123,8 +123,8 @@ pub(crate) fn fixed(isa: Isa, dtype: DType, tokens: usize) -> FixedKernel {
         (GROUP, 0) => by_tile!(GROUP, 0),
         (GROUP, 1) => by_tile!(GROUP, 1),
         (FIXED_BLOCK, 0) => by_tile!(FIXED_BLOCK, 0),
-        (FIXED_BLOCK, 2) => by_tile!(FIXED_BLOCK, 2),
-        (FIXED_BLOCK, 4) => by_tile!(FIXED_BLOCK, 4),
+        (FIXED_BLOCK, 8) => by_tile!(FIXED_BLOCK, 8),
+        (FIXED_BLOCK, 16) => by_tile!(FIXED_BLOCK, 16),
         _ => unreachable!("no fixed-point kernel for {dtype}"),
     }
 }

@@ -4,7 +4,7 @@ use rlx_ir::DType;
 
 use super::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL, with_format};
 use super::kernels;
-use super::lines::{FIXED_WORDS, LINE};
+use super::lines::{FIXED_LINE, FIXED_WORDS, LINE};
 use super::pack::Storage;
 use super::prepare::{FixedMeta, GroupMeta};
 use super::{Epilogue, LinearArgs, Precision};
@@ -26,7 +26,7 @@ pub(crate) enum Method {
     Float,
     /// bf16 activations and weights in AMX tiles, f32 sums.
     Bf16,
-    /// Fixed-point activations (15 bits) and weights (12 bits), exact sums in blocks.
+    /// Fixed-point activations and weights, exact sums in blocks.
     Fixed,
 }
 
@@ -39,15 +39,31 @@ const CACHED_ACTIVATIONS: usize = 1 << 20;
 /// Tiles of columns after which the sums go to memory: four strips of them are half a second-level cache.
 const LARGEST_CHUNK: usize = 64;
 
-/// Columns that share a scale in the fixed-point form.
-pub(crate) const FIXED_BLOCK: usize = 64;
-/// Largest integers of activations and of weights there: 32 bits hold the sum of a block of products. Activations get more, since
-/// some are a thousand times as large as their neighbours.
-pub(crate) const FIXED_MAX_ACTIVATION: f32 = 16383.0;
-pub(crate) const FIXED_MAX_WEIGHT: f32 = 2047.0;
-const _: () = assert!(FIXED_MAX_ACTIVATION as i64 * FIXED_MAX_WEIGHT as i64 * (FIXED_BLOCK as i64) < 1 << 31);
-/// Columns whose weights few tokens convert at a time: a block of quants.
-pub(crate) const FIXED_CHUNK: usize = BLOCK_GROUPS * GROUP;
+/// Columns that share a scale in the fixed-point form: a block of quants. Few tokens convert the weights of so many at a time.
+pub(crate) const FIXED_BLOCK: usize = BLOCK_GROUPS * GROUP;
+/// Largest integer there.
+pub(crate) const FIXED_MAX: f32 = i16::MAX as f32;
+/// Largest length of a row of a block of weights that are converted from floats.
+pub(crate) const FIXED_WEIGHT_LENGTH: f32 = 32_700.0;
+/// What rounding adds to the length of a row of a block at most: a half to each number.
+const FIXED_ROUNDING: f64 = 8.0;
+const _: () = assert!(FIXED_ROUNDING * FIXED_ROUNDING >= FIXED_BLOCK as f64 / 4.0);
+
+/// Largest length of a row of a block of activations that meets weights of `dtype`: by Cauchy and Schwarz no sum of products then
+/// exceeds 32 bits. So numbers are as fine as their row allows, and one whose numbers are alike is rounded less than one where a few
+/// tower over the others.
+fn fixed_length(dtype: DType) -> f32 {
+    let weights = with_format!(dtype, F => F::LARGEST_PRODUCT as f64 * (fixed_run::<F>().0 as f64).sqrt(),
+        else f64::from(FIXED_WEIGHT_LENGTH) + FIXED_ROUNDING);
+    (f64::from(i32::MAX) / weights - FIXED_ROUNDING) as f32
+}
+
+/// Columns and minima of a run of `F` in the fixed-point form: types with a scale per group end runs there, others have one run a
+/// block.
+pub(crate) const fn fixed_run<F: Format>() -> (usize, usize) {
+    let columns = if F::SUPER { FIXED_BLOCK } else { GROUP };
+    (columns, if F::MIN_SIGN == 0 { 0 } else { F::SCALES * columns / GROUP })
+}
 /// Fewest tokens of a run for which weights are converted to fixed point. A run of fewer has the arithmetic of a single token, so that
 /// drafts that are checked together change nothing.
 const FEWEST_FIXED_ROWS: usize = 17;
@@ -187,6 +203,8 @@ pub(crate) struct Plan {
     pub(crate) fixed_at: Option<usize>,
     /// Whether any fixed-point weights have minima, which meet sums of activations.
     pub(crate) fixed_sums: bool,
+    /// Largest length of a row of a block of fixed-point activations.
+    pub(crate) fixed_length: f32,
     copy_bytes: usize,
     /// Bytes of dequantised weights that a part of an item takes.
     pub(crate) weight_bytes: usize,
@@ -230,6 +248,7 @@ impl Plan {
             bf16_at: None,
             fixed_at: None,
             fixed_sums: false,
+            fixed_length: f32::INFINITY,
             copy_bytes: 0,
             weight_bytes: 0,
             tiling: Tiling::default(),
@@ -250,6 +269,7 @@ impl Plan {
                 }
                 Method::Fixed => {
                     plan.fixed_at = plan.fixed_at.or(Some(0));
+                    plan.fixed_length = plan.fixed_length.min(fixed_length(dtype));
                     plan.weight_bytes = plan.weight_bytes.max(2 * plan.fixed_panel_bytes());
                 }
                 Method::Bf16 => {
@@ -316,6 +336,11 @@ impl Plan {
         self.cols.div_ceil(FIXED_BLOCK)
     }
 
+    /// Lines of a whole cache line or more of a row of the fixed-point form.
+    pub(crate) fn fixed_lines(&self) -> usize {
+        self.cols.div_ceil(FIXED_LINE)
+    }
+
     /// Whether lines of the fixed-point form are short ones.
     pub(crate) fn short_lines(&self) -> bool {
         self.isa == Isa::Avx2
@@ -323,16 +348,17 @@ impl Plan {
 
     /// Bytes of the integers of the fixed-point form, before the scales.
     pub(crate) fn fixed_bytes(&self) -> usize {
-        self.float_tiles() * self.float_tile * self.fixed_blocks() * FIXED_WORDS * size_of::<i32>()
+        self.float_tiles() * self.float_tile * self.fixed_lines() * FIXED_WORDS * size_of::<i32>()
     }
 
     fn fixed_meta_count(&self) -> usize {
         self.float_tiles() * self.float_tile * self.fixed_blocks()
     }
 
-    /// Bytes of a panel of fixed-point weights: the integers, then scales of runs of a group or more, and at most two minima a group.
+    /// Bytes of a panel of fixed-point weights: the integers, then scales of runs of a group or more, and at most two minima a group
+    /// of each block.
     pub(crate) fn fixed_panel_bytes(&self) -> usize {
-        self.even_cols() * PANEL * size_of::<i16>() + 3 * self.cols.div_ceil(GROUP) * PANEL * size_of::<f32>()
+        self.even_cols() * PANEL * size_of::<i16>() + 3 * self.fixed_blocks() * BLOCK_GROUPS * PANEL * size_of::<f32>()
     }
 
     /// Rows of the int8 form, with the last tile rounded up.

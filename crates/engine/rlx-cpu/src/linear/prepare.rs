@@ -25,7 +25,7 @@ pub(crate) struct GroupMeta {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct FixedMeta {
-    /// Largest magnitude over [`FIXED_MAX_ACTIVATION`]; not a number if any of the values is not.
+    /// Multiplies the integers; not a number if any of the values is not.
     pub(crate) scale: f32,
     /// Sums of the rounded values of each 16 columns,
     pub(crate) halves: [f32; FIXED_BLOCK / 16],
@@ -63,6 +63,7 @@ pub(crate) struct Activations {
     fixed: *mut i32,
     fixed_meta: *mut FixedMeta,
     fixed_blocks: usize,
+    fixed_lines: usize,
     tile_cols: usize,
     groups: usize,
     cols: usize,
@@ -85,6 +86,7 @@ impl Activations {
                 fixed: fixed.cast(),
                 fixed_meta: fixed.add(if plan.fixed_at.is_some() { plan.fixed_bytes() } else { 0 }).cast(),
                 fixed_blocks: plan.fixed_blocks(),
+                fixed_lines: plan.fixed_lines(),
                 tile_cols: plan.tile_cols(),
                 groups: plan.groups(),
                 cols: plan.cols,
@@ -109,9 +111,9 @@ impl Activations {
     /// Pairs of integers and scales of fixed-point tile `tile`.
     pub(crate) fn fixed_tile(&self, tile: usize) -> (*const i32, *const FixedMeta) {
         let tokens = tile * self.float_tile;
-        let blocks = tokens * self.fixed_blocks;
+        let (lines, blocks) = (tokens * self.fixed_lines, tokens * self.fixed_blocks);
         // SAFETY: as above.
-        unsafe { (self.fixed.add(blocks * FIXED_WORDS), self.fixed_meta.add(blocks)) }
+        unsafe { (self.fixed.add(lines * FIXED_WORDS), self.fixed_meta.add(blocks)) }
     }
 
     /// The tiles of the 16 tokens of block `block`.
@@ -229,8 +231,14 @@ unsafe fn rows_any(
             }
             if plan.fixed_at.is_some() {
                 let (words, meta) = acts.fixed_tile(tile);
-                let put = if plan.short_lines() { put_fixed::<SHORT_LINE> } else { put_fixed::<FIXED_WORDS> };
-                put(x, words.cast_mut(), meta.cast_mut(), width, t % width, plan.fixed_sums);
+                let (words, meta) = (words.cast_mut(), meta.cast_mut());
+                let (t, length, sums) = (t % width, plan.fixed_length, plan.fixed_sums);
+                // Called by name, so as to be compiled for this instruction set.
+                if plan.short_lines() {
+                    put_fixed::<SHORT_LINE>(x, words, meta, width, t, length, sums);
+                } else {
+                    put_fixed::<FIXED_WORDS>(x, words, meta, width, t, length, sums);
+                }
             }
         }
     }

@@ -268,7 +268,7 @@ fn slope(activation: Activation, x: f64) -> f64 {
 
 /// Error energy allowed. f32: rounding of sums of a few hundred terms. Else bf16 tiles are the coarsest: both operands are
 /// rounded to within 2^-8 of their power of two, evenly, which has an energy of 2 * 2^-16 / 3 / 2 = 5e-6 (the 2: mantissas are
-/// even in 1..2); the rest is luck of small cases. Activations of 15 bits and weights of 12 are finer.
+/// even in 1..2); the rest is luck of small cases. Fixed-point numbers are finer.
 fn tolerance(precision: Precision, dtypes: &[DType]) -> f64 {
     let exact = |dtype: &DType| matches!(dtype, DType::F32 | DType::F64);
     if precision == Precision::F32 || (precision == Precision::Auto && dtypes.iter().all(exact)) { 1e-10 } else { 1e-5 }
@@ -338,6 +338,59 @@ fn activations_that_are_no_numbers_stay_so() {
                 case.x[case.cols / 2] = bad;
                 let out = &case.run()[0][..case.parts[0].packed.rows()];
                 assert!(out.iter().all(|v| !v.is_finite()), "{isa} {dtype} {bad}: {out:?}");
+            }
+        }
+    }
+}
+
+/// The largest sums that numbers of given lengths can have: activations that are parallel to weights, alike or not.
+#[test]
+fn parallel_rows_do_not_overflow() {
+    for isa in Isa::available() {
+        for dtype in weight_types() {
+            let mut rng = Rng(dtype as u64 + 500);
+            let mut case = sized_case(&mut rng, isa, &[dtype], Precision::Bf16, [40, 32, 768]);
+            (case.norm, case.epilogue) = (0, 0);
+            for t in 0..case.tokens {
+                let row = &case.parts[0].values[t % 32 * case.cols..][..case.cols];
+                let x = &mut case.x[t * case.x_stride..][..case.cols];
+                for (x, w) in x.iter_mut().zip(row) {
+                    *x = if t < 20 { *w } else { w.signum() };
+                }
+            }
+            let error = case.check();
+            assert!(error <= tolerance(Precision::Bf16, &[dtype]), "error {error:e}: {}", case.describe());
+        }
+    }
+}
+
+/// Sizes far from 1, and single numbers that tower over the others.
+#[test]
+fn sizes_of_numbers_do_not_matter() {
+    for isa in Isa::available() {
+        for dtype in [DType::F32, DType::BF16, DType::F16, DType::Q4_K, DType::Q8_0] {
+            let mut rng = Rng(321);
+            for (x_size, w_size) in [(1e-18, 1e-15), (1e18, 1e-15), (1e-15, 1e15), (1e15, 1e15), (1.0, 1.0)] {
+                let mut case = sized_case(&mut rng, isa, &[dtype], Precision::Bf16, [40, 32, 768]);
+                (case.norm, case.epilogue) = (0, 0);
+                case.parts[0].bias = None;
+                for (i, x) in case.x.iter_mut().enumerate() {
+                    *x *= x_size * if i % 301 == 7 { 100.0 } else { 1.0 };
+                }
+                if dtype == DType::F32 || dtype == DType::BF16 {
+                    let part = &mut case.parts[0];
+                    // Powers of two change no digit of either type.
+                    let factor = 2f32.powi(f32::log2(w_size).round() as i32);
+                    part.values.iter_mut().for_each(|w| *w *= factor);
+                    let bytes: Vec<u8> = match dtype {
+                        DType::F32 => part.values.iter().flat_map(|w| w.to_le_bytes()).collect(),
+                        _ => part.values.iter().flat_map(|w| ((w.to_bits() >> 16) as u16).to_le_bytes()).collect(),
+                    };
+                    part.packed = PackedMatrix::pack(dtype, 32, 768, &bytes, isa, &ThreadPool::new(2)).unwrap();
+                }
+                let error = case.check();
+                let limit = tolerance(Precision::Bf16, &[dtype]);
+                assert!(error <= limit, "error {error:e}: {x_size:e} {w_size:e} {}", case.describe());
             }
         }
     }

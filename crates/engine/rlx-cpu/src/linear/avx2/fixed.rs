@@ -1,9 +1,8 @@
 //! Fixed-point products: `vpmaddwd` takes twice as many products per instruction as f32 FMA.
 //!
-//! Activations become 15-bit integers in blocks of [`FIXED_BLOCK`] columns that share a scale. Packed quants become the integers
-//! that they are, times their integer scale where the type has one, without any rounding; floats become 12-bit integers in blocks of the same
-//! columns. Sums of a *run* of columns are exact in 32 bits, and only they meet a scale: a run is a block where the largest products allow
-//! it, else half of one.
+//! Activations become integers of up to 16 bits in blocks of [`FIXED_BLOCK`] columns that share a scale. Packed quants become the integers
+//! that they are, times their integer scale where the type has one, without any rounding; floats become integers of up to 16 bits in blocks of the same
+//! columns. Sums of a *run* of columns (a block, or a group where types have scales of groups) are exact in 32 bits, and only they meet a scale.
 
 use std::arch::x86_64::*;
 
@@ -11,16 +10,8 @@ use super::float::columns;
 use super::unpack::{HALF, group_scales, integer_scales, lines, prefetch, super_scales};
 use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, PANEL};
 use crate::linear::lines::{SHORT_LINE, for_each_token};
-use crate::linear::plan::{FIXED_BLOCK, FIXED_MAX_ACTIVATION, FIXED_MAX_WEIGHT, UNIT};
+use crate::linear::plan::{FIXED_BLOCK, FIXED_MAX, FIXED_WEIGHT_LENGTH, UNIT, fixed_run};
 use crate::linear::prepare::FixedMeta;
-
-/// Columns and minima of a run of `F`. Types with a scale per group end runs there.
-pub(crate) const fn run<F: Format>() -> (usize, usize) {
-    let most = FIXED_MAX_ACTIVATION as i64 * F::LARGEST_PRODUCT as i64;
-    assert!(most * (GROUP as i64) < 1 << 31);
-    let columns = if F::SUPER && most * (FIXED_BLOCK as i64) < 1 << 31 { FIXED_BLOCK } else { GROUP };
-    (columns, if F::MIN_SIGN == 0 { 0 } else { F::SCALES * columns / GROUP })
-}
 
 /// `T` tokens times two panels: `out[t * UNIT + 16 * panel + row]`, which is added to if `add`. The same panel twice is one, whose place
 /// is the first.
@@ -107,19 +98,35 @@ unsafe fn scale<const T: usize, const RUN: usize, const MINS: usize>(
     unsafe {
         let scales = scales.add(run * (1 + MINS) * PANEL);
         let own = _mm256_loadu_ps(scales);
-        for t in 0..T {
-            let meta = &*meta.add(t);
-            let factor = _mm256_mul_ps(own, _mm256_set1_ps(meta.scale));
+        let mut totals = [_mm256_setzero_ps(); T];
+        for_each_token!(t in T {
+            let factor = _mm256_mul_ps(own, _mm256_set1_ps((*meta.add(t)).scale));
             let sum = _mm256_cvtepi32_ps(sums[t]);
-            let out = out.add(t * UNIT);
-            let mut total =
-                if add { _mm256_fmadd_ps(sum, factor, _mm256_loadu_ps(out)) } else { _mm256_mul_ps(sum, factor) };
-            for m in 0..MINS {
-                let min = _mm256_loadu_ps(scales.add((1 + m) * PANEL));
-                total = _mm256_fmadd_ps(min, _mm256_set1_ps(meta.sum(RUN, MINS, run, m)), total);
+            let total = if add {
+                _mm256_fmadd_ps(sum, factor, _mm256_loadu_ps(out.add(t * UNIT)))
+            } else {
+                _mm256_mul_ps(sum, factor)
+            };
+            // At once where nothing more is added: registers are few.
+            if MINS == 0 {
+                _mm256_storeu_ps(out.add(t * UNIT), total);
+            } else {
+                totals[t] = total;
             }
-            _mm256_storeu_ps(out, total);
+        });
+        if MINS == 0 {
+            return;
         }
+        for m in 0..MINS {
+            let min = _mm256_loadu_ps(scales.add((1 + m) * PANEL));
+            for_each_token!(t in T {
+                let sum = (*meta.add(t)).sum(RUN, MINS, run, m);
+                totals[t] = _mm256_fmadd_ps(min, _mm256_set1_ps(sum), totals[t]);
+            });
+        }
+        for_each_token!(t in T {
+            _mm256_storeu_ps(out.add(t * UNIT), totals[t]);
+        });
     }
 }
 
@@ -134,7 +141,7 @@ pub(crate) unsafe fn quants_to_fixed<F: Format>(panel: *const u8, groups: usize,
     let pick = |b: i8| _mm256_set1_epi32(i32::from_le_bytes([b as u8, 0x80, b as u8 + 1, 0x80]));
     let rows = _mm256_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0C0C_0C0C, 0, 0x0404_0404, 0x0808_0808, 0x0C0C_0C0C);
     let picks = [pick(0), pick(2)].map(|pick| _mm256_or_si256(pick, rows));
-    let (columns, mins) = const { run::<F>() };
+    let (columns, mins) = const { fixed_run::<F>() };
     let groups_of_run = columns / GROUP;
     let mut header = panel;
     // SAFETY: all addresses lie in the panel and the output, whose lengths the caller promises; prefetches may go beyond.
@@ -197,58 +204,59 @@ pub(crate) unsafe fn floats_to_fixed<const DTYPE: u8>(
     mut out: *mut i16,
     mut scales: *mut f32,
 ) {
-    let mut values = [0.0f32; FIXED_BLOCK * PANEL];
     // SAFETY: the caller's promises.
     unsafe {
         for first in (0..pairs).step_by(FIXED_BLOCK / 2) {
             let count = (pairs - first).min(FIXED_BLOCK / 2);
-            for pair in 0..count {
-                for (c, column) in columns::<DTYPE>(panel, first + pair).into_iter().enumerate() {
-                    for (h, half) in column.into_iter().enumerate() {
-                        _mm256_storeu_ps(values.as_mut_ptr().add((2 * pair + c) * PANEL + h * HALF), half);
-                    }
+            let columns = |pair: usize| columns::<DTYPE>(panel, first + pair);
+            for h in 0..2 {
+                let (inverse, scale) = block_scales(count, |pair| columns(pair).map(|column| column[h]));
+                _mm256_storeu_ps(scales.add(h * HALF), scale);
+                for pair in 0..count {
+                    let integers = columns(pair).map(|column| _mm256_cvtps_epi32(_mm256_mul_ps(column[h], inverse)));
+                    let high = _mm256_slli_epi32::<16>(integers[1]);
+                    let both = _mm256_blend_epi16::<0xAA>(integers[0], high);
+                    _mm256_storeu_si256(out.add(2 * (pair * PANEL + h * HALF)).cast(), both);
                 }
             }
-            block_to_fixed(values.as_ptr(), count, out, scales);
             out = out.add(2 * count * PANEL);
             scales = scales.add(PANEL);
         }
     }
 }
 
-/// A block of `pairs` pairs of columns, `[columns][16]`, as integers up to [`FIXED_MAX_WEIGHT`] and a scale per row. Where a row holds
-/// what is no number, its scale is none either.
-///
-/// # Safety
-/// `values`, `out` and `scales` have the lengths that this needs; the machine has AVX2.
+/// What 8 rows of a block of `pairs` pairs of columns are multiplied by to become integers, with lengths of [`FIXED_WEIGHT_LENGTH`] at most,
+/// and their scales. Where a row holds what is no number, its scale is none either.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn block_to_fixed(values: *const f32, pairs: usize, out: *mut i16, scales: *mut f32) {
+fn block_scales(pairs: usize, columns: impl Fn(usize) -> [__m256; 2]) -> (__m256, __m256) {
     let magnitude = _mm256_set1_epi32(0x7FFF_FFFF);
-    let low = _mm256_set1_epi32(0xFFFF);
-    for h in 0..2 {
-        // SAFETY: the caller's promise.
-        unsafe {
-            // As integers, magnitudes order like their values, with infinity and NaN on top.
-            let mut largest = _mm256_setzero_si256();
-            for column in 0..2 * pairs {
-                let bits = _mm256_loadu_si256(values.add(column * PANEL + h * HALF).cast());
-                largest = _mm256_max_epi32(largest, _mm256_and_si256(bits, magnitude));
-            }
-            let largest = _mm256_castsi256_ps(largest);
-            // Values near the subnormals count as zero: their reciprocal would overflow.
-            let tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(largest, _mm256_set1_ps(FIXED_MAX_WEIGHT * f32::MIN_POSITIVE));
-            let scale = _mm256_div_ps(largest, _mm256_set1_ps(FIXED_MAX_WEIGHT));
-            let inverse = _mm256_andnot_ps(tiny, _mm256_div_ps(_mm256_set1_ps(FIXED_MAX_WEIGHT), largest));
-            _mm256_storeu_ps(scales.add(h * HALF), _mm256_andnot_ps(tiny, scale));
-            for pair in 0..pairs {
-                let integers: [__m256i; 2] = std::array::from_fn(|c| {
-                    let value = _mm256_loadu_ps(values.add((2 * pair + c) * PANEL + h * HALF));
-                    _mm256_cvtps_epi32(_mm256_mul_ps(value, inverse))
-                });
-                let both = _mm256_or_si256(_mm256_and_si256(integers[0], low), _mm256_slli_epi32::<16>(integers[1]));
-                _mm256_storeu_si256(out.add(2 * (pair * PANEL + h * HALF)).cast(), both);
-            }
-        }
+    // As integers, magnitudes order like their values, with infinity and NaN on top.
+    let mut largest = [_mm256_setzero_si256(); 2];
+    let mut squares = [_mm256_setzero_ps(); 2];
+    for pair in 0..pairs {
+        let columns = columns(pair);
+        squares = [0, 1].map(|c| _mm256_fmadd_ps(columns[c], columns[c], squares[c]));
+        let magnitudes = columns.map(|column| _mm256_and_si256(_mm256_castps_si256(column), magnitude));
+        largest = [0, 1].map(|c| _mm256_max_epi32(largest[c], magnitudes[c]));
     }
+    let largest = _mm256_castsi256_ps(_mm256_max_epi32(largest[0], largest[1]));
+    // Values near the subnormals count as zero: their reciprocal would overflow.
+    let tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(largest, _mm256_set1_ps(FIXED_MAX * f32::MIN_POSITIVE));
+    let unit = _mm256_andnot_ps(tiny, _mm256_div_ps(_mm256_set1_ps(1.0), largest));
+    // Squares of numbers much larger or smaller than weights are would overflow or vanish.
+    let low = _mm256_cmp_ps::<_CMP_LT_OQ>(largest, _mm256_set1_ps(1e-12));
+    let high = _mm256_cmp_ps::<_CMP_GT_OQ>(largest, _mm256_set1_ps(1e12));
+    let mut factor = unit;
+    if _mm256_movemask_ps(_mm256_or_ps(low, high)) != 0 {
+        squares = [_mm256_setzero_ps(); 2];
+        for pair in 0..pairs {
+            let columns = columns(pair).map(|column| _mm256_mul_ps(column, unit));
+            squares = [0, 1].map(|c| _mm256_fmadd_ps(columns[c], columns[c], squares[c]));
+        }
+        factor = _mm256_set1_ps(1.0);
+    }
+    let length = _mm256_mul_ps(_mm256_sqrt_ps(_mm256_add_ps(squares[0], squares[1])), factor);
+    let most = _mm256_div_ps(_mm256_set1_ps(FIXED_WEIGHT_LENGTH), _mm256_max_ps(length, _mm256_set1_ps(1.0)));
+    (_mm256_mul_ps(unit, most), _mm256_andnot_ps(tiny, _mm256_div_ps(largest, most)))
 }

@@ -7,6 +7,6 @@ mod int8;
 mod unpack;
 
 pub(crate) use dequant::dequantise;
-pub(crate) use fixed::{fixed, floats_to_fixed, quants_to_fixed, run as fixed_run};
+pub(crate) use fixed::{fixed, floats_to_fixed, quants_to_fixed};
 pub(crate) use float::float;
 pub(crate) use int8::int8;

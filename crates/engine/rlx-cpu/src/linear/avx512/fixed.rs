@@ -7,7 +7,7 @@ use crate::linear::lines::{FIXED_WORDS, for_each_token};
 use crate::linear::plan::{FIXED_BLOCK, UNIT};
 use crate::linear::prepare::FixedMeta;
 
-/// As [`avx2::fixed`](crate::linear::avx2::fixed), but `x` has lines of a block, `[pairs / 32][T][32]`. Two panels share what is read
+/// As [`avx2::fixed`](crate::linear::avx2::fixed), but `x` has longer lines, `[pairs / 32][T][32]`. Two panels share what is read
 /// of it.
 ///
 /// # Safety
@@ -52,16 +52,19 @@ unsafe fn tile<const T: usize, const RUN: usize, const MINS: usize, const P: usi
         for (run, first) in (0..pairs).step_by(RUN / 2).enumerate() {
             let mut sums = [[_mm512_setzero_si512(); T]; P];
             let block = run * RUN / FIXED_BLOCK;
-            let x = x.add(block * FIXED_WORDS * T + first % FIXED_WORDS);
-            let panels = panels.map(|panel| panel.add(2 * first * PANEL));
-            for pair in 0..(pairs - first).min(RUN / 2) {
-                let weights = panels.map(|panel| _mm512_loadu_si512(panel.add(2 * pair * PANEL).cast()));
-                for_each_token!(t in T {
-                    let x = _mm512_set1_epi32(*x.add(t * FIXED_WORDS + pair));
-                    for p in 0..P {
-                        sums[p][t] = _mm512_dpwssd_epi32(sums[p][t], weights[p], x);
-                    }
-                });
+            let end = pairs.min(first + RUN / 2);
+            for line in (first..end).step_by(const { if RUN / 2 < FIXED_WORDS { RUN / 2 } else { FIXED_WORDS } }) {
+                let x = x.add(line / FIXED_WORDS * FIXED_WORDS * T + line % FIXED_WORDS);
+                let panels = panels.map(|panel| panel.add(2 * line * PANEL));
+                for pair in 0..(end - line).min(FIXED_WORDS).min(RUN / 2) {
+                    let weights = panels.map(|panel| _mm512_loadu_si512(panel.add(2 * pair * PANEL).cast()));
+                    for_each_token!(t in T {
+                        let x = _mm512_set1_epi32(*x.add(t * FIXED_WORDS + pair));
+                        for p in 0..P {
+                            sums[p][t] = _mm512_dpwssd_epi32(sums[p][t], weights[p], x);
+                        }
+                    });
+                }
             }
             let add = add || run > 0;
             let meta = meta.add(block * T);
@@ -90,21 +93,34 @@ unsafe fn scale<const T: usize, const RUN: usize, const MINS: usize>(
     unsafe {
         let scales = scales.add(run * (1 + MINS) * PANEL);
         let own = _mm512_loadu_ps(scales);
+        let mut totals = [_mm512_setzero_ps(); T];
         for_each_token!(t in T {
-            let meta = &*meta.add(t);
-            let factor = _mm512_mul_ps(own, _mm512_set1_ps(meta.scale));
+            let factor = _mm512_mul_ps(own, _mm512_set1_ps((*meta.add(t)).scale));
             let sum = _mm512_cvtepi32_ps(sums[t]);
-            let out = out.add(t * UNIT);
-            let mut total = if add {
-                _mm512_fmadd_ps(sum, factor, _mm512_loadu_ps(out))
+            let total = if add {
+                _mm512_fmadd_ps(sum, factor, _mm512_loadu_ps(out.add(t * UNIT)))
             } else {
                 _mm512_mul_ps(sum, factor)
             };
-            for m in 0..MINS {
-                let min = _mm512_loadu_ps(scales.add((1 + m) * PANEL));
-                total = _mm512_fmadd_ps(min, _mm512_set1_ps(meta.sum(RUN, MINS, run, m)), total);
+            // At once where nothing more is added: registers are few.
+            if MINS == 0 {
+                _mm512_storeu_ps(out.add(t * UNIT), total);
+            } else {
+                totals[t] = total;
             }
-            _mm512_storeu_ps(out, total);
+        });
+        if MINS == 0 {
+            return;
+        }
+        for m in 0..MINS {
+            let min = _mm512_loadu_ps(scales.add((1 + m) * PANEL));
+            for_each_token!(t in T {
+                let sum = (*meta.add(t)).sum(RUN, MINS, run, m);
+                totals[t] = _mm512_fmadd_ps(min, _mm512_set1_ps(sum), totals[t]);
+            });
+        }
+        for_each_token!(t in T {
+            _mm512_storeu_ps(out.add(t * UNIT), totals[t]);
         });
     }
 }
