@@ -43,14 +43,14 @@ pub(super) unsafe fn put_floats(x: &[f32], tile: *mut f32, width: usize, t: usiz
     }
 }
 
-/// Writes a row as fixed-point numbers, pairs of i16 in lines of `WORDS`, into token `t`'s place of a tile of `width` tokens, with zeros to the end of its
-/// last [`FIXED_LINE`], and what goes with the blocks into `meta`, `[blocks][width]`: the sums only `with_sums`. No row of a block is longer than
-/// `length`.
+/// Writes a row as fixed-point numbers, in lines of `COLUMNS`, into token `t`'s place of a tile of `width` tokens, with zeros to the end of
+/// its last line, and what goes with the blocks into `meta`, `[blocks][width]`: the sums only `with_sums`. No row of a block is longer
+/// than `length`.
 ///
 /// # Safety
-/// The tile and `meta` have room for the row's blocks of `width` tokens.
+/// The tile and `meta` have room for the row's lines and blocks of `width` tokens.
 #[inline(always)]
-pub(super) unsafe fn put_fixed<const WORDS: usize>(
+pub(super) unsafe fn put_fixed<const COLUMNS: usize>(
     x: &[f32],
     tile: *mut i32,
     meta: *mut FixedMeta,
@@ -59,63 +59,52 @@ pub(super) unsafe fn put_fixed<const WORDS: usize>(
     length: f32,
     with_sums: bool,
 ) {
-    let (whole, rest) = x.as_chunks::<FIXED_BLOCK>();
-    let mut last = [0.0; FIXED_BLOCK];
-    last[..rest.len()].copy_from_slice(rest);
-    let last = (!rest.is_empty()).then_some(&last);
-    for (b, block) in whole.iter().chain(last).enumerate() {
-        let (integers, scale) = to_fixed(block, length);
-        let mut sums = FixedMeta { scale, ..FixedMeta::default() };
-        if with_sums {
-            sums.halves = halves(&integers, scale);
-            sums.groups = std::array::from_fn(|g| sums.halves[2 * g] + sums.halves[2 * g + 1]);
-        }
-        // SAFETY: block `b` of token `t`, and its lines.
-        unsafe {
-            meta.add(b * width + t).write(sums);
-            let words: &[i32] = bytemuck::cast_slice(&integers.0);
-            let columns = (x.len() - b * FIXED_BLOCK).next_multiple_of(FIXED_LINE).min(FIXED_BLOCK);
-            for (i, line) in words[..columns / 2].as_chunks::<WORDS>().0.iter().enumerate() {
-                let at = b * FIXED_BLOCK / 2 / WORDS + i;
-                tile.add((at * width + t) * WORDS).cast::<[i32; WORDS]>().write(*line);
+    for (b, block) in x.chunks(FIXED_BLOCK).enumerate() {
+        let (inverse, scale) = block_scale(block, length);
+        let mut sums = [0i32; FIXED_BLOCK / 16];
+        let (whole, rest) = block.as_chunks::<COLUMNS>();
+        let mut last = [0.0; COLUMNS];
+        last[..rest.len()].copy_from_slice(rest);
+        let last = (!rest.is_empty()).then_some(&last);
+        for (i, line) in whole.iter().chain(last).enumerate() {
+            let at = b * FIXED_BLOCK / COLUMNS + i;
+            // SAFETY: line `at` of token `t`. Integers go there at once: put together elsewhere, they would be waited for.
+            let integers = unsafe { &mut *tile.add((at * width + t) * COLUMNS / 2).cast::<[i16; COLUMNS]>() };
+            for (integer, &v) in integers.iter_mut().zip(line) {
+                *integer = round(v * inverse) as i16;
             }
+            if with_sums {
+                for (half, integers) in integers.chunks(16).enumerate() {
+                    sums[i * COLUMNS / 16 + half] += integers.iter().map(|&v| i32::from(v)).sum::<i32>();
+                }
+            }
+        }
+        // SAFETY: block `b` of token `t`.
+        let meta = unsafe { &mut *meta.add(b * width + t) };
+        meta.scale = scale;
+        if with_sums {
+            meta.halves = sums.map(|sum| scale * sum as f32);
+            meta.groups = std::array::from_fn(|g| meta.halves[2 * g] + meta.halves[2 * g + 1]);
         }
     }
 }
 
-/// Integers that can be read as words.
-#[repr(C, align(64))]
-struct Integers([i16; FIXED_BLOCK]);
-
-/// A block as fixed-point numbers, and their scale.
+/// What the numbers of a block are multiplied by to become integers, and their scale.
 #[inline(always)]
-fn to_fixed(x: &[f32; FIXED_BLOCK], length: f32) -> (Integers, f32) {
+fn block_scale(x: &[f32], length: f32) -> (f32, f32) {
     let absmax = largest_magnitude(x);
     let tiny = absmax < FIXED_MAX * f32::MIN_POSITIVE;
     let unit = if tiny { 0.0 } else { 1.0 / absmax };
     // Of numbers up to 1: squares neither overflow nor vanish.
     let mut squares = [0.0f32; LINE];
-    for line in x.as_chunks::<LINE>().0 {
+    let (whole, rest) = x.as_chunks::<LINE>();
+    for line in whole {
         for (square, &v) in squares.iter_mut().zip(line) {
             *square = (v * unit).mul_add(v * unit, *square);
         }
     }
-    let largest = FIXED_MAX.min(length / squares.iter().sum::<f32>().max(1.0).sqrt());
-    let scale = if tiny { 0.0 } else { absmax / largest };
-    let inverse = unit * largest;
-    let mut integers = Integers([0; FIXED_BLOCK]);
-    for (out, &v) in integers.0.iter_mut().zip(x) {
-        *out = round(v * inverse) as i16;
-    }
-    (integers, scale)
-}
-
-/// Sums of the rounded values of each 16 columns.
-#[inline(always)]
-fn halves(integers: &Integers, scale: f32) -> [f32; FIXED_BLOCK / 16] {
-    let mut halves = [0.0; FIXED_BLOCK / 16];
-    for (half, integers) in halves.iter_mut().zip(integers.0.as_chunks::<16>().0) {
-        *half = scale * integers.iter().map(|&v| i32::from(v)).sum::<i32>() as f32;
-    }
-    halves
+    let rest: f32 = rest.iter().map(|&v| (v * unit) * (v * unit)).sum();
+    let squares = squares.iter().sum::<f32>() + rest;
+    let largest = FIXED_MAX.min(length / squares.max(1.0).sqrt());
+    (unit * largest, if tiny { 0.0 } else { absmax / largest })
 }

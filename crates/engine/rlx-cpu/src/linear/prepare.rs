@@ -1,7 +1,7 @@
 //! Activations in the forms that the kernels read, after the norm.
 
 use super::format::{GROUP, GROUP_QUANTS};
-use super::lines::{FIXED_WORDS, LINE, SHORT_LINE, put_fixed, put_floats};
+use super::lines::{FIXED_LINE, FIXED_WORDS, LINE, SHORT_LINE, put_fixed, put_floats};
 use super::plan::{FIXED_BLOCK, INT8_TILE, Plan, TILE_COLS, TILE_ROWS, int8_tile_rows};
 use super::{LinearArgs, Prologue};
 use crate::{Isa, SharedSlice, ThreadCtx};
@@ -235,9 +235,9 @@ unsafe fn rows_any(
                 let (t, length, sums) = (t % width, plan.fixed_length, plan.fixed_sums);
                 // Called by name, so as to be compiled for this instruction set.
                 if plan.short_lines() {
-                    put_fixed::<SHORT_LINE>(x, words, meta, width, t, length, sums);
+                    put_fixed::<{ 2 * SHORT_LINE }>(x, words, meta, width, t, length, sums);
                 } else {
-                    put_fixed::<FIXED_WORDS>(x, words, meta, width, t, length, sums);
+                    put_fixed::<FIXED_LINE>(x, words, meta, width, t, length, sums);
                 }
             }
         }
