@@ -100,8 +100,8 @@ pub struct AttentionArgs<'a> {
     pub spans: &'a [SeqSpan<'a>],
     /// Where keys and values are appended and read; without one, `past` is taken as 0 and tokens see those of the same span.
     pub cache: Option<&'a KvLayerView<'a>>,
-    /// Which arithmetic is allowed where there are many query rows. [`Precision::Auto`]: bf16 on the AMX unit with a cache of F16 or
-    /// Q8. [`Precision::Bf16`]: bf16 where it is faster than f32, but not with a cache of F32, nor with a bias.
+    /// Which arithmetic is allowed where there are many query rows; a cache of F32 and a bias have f32 in any case. [`Precision::Auto`]:
+    /// fixed point where it is faster than f32, and bf16 on the AMX unit with a cache of F16 or Q8. [`Precision::Bf16`]: also without one.
     pub precision: Precision,
 }
 

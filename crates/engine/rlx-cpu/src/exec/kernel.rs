@@ -404,7 +404,7 @@ impl<'a> Builder<'a> {
             spans: self.spans.of(&self.program.graph.value(node.inputs[0]).shape),
             bias,
             cache: spec.cache.map(|id| &self.caches[id.index()]),
-            precision: self.program.options.precision,
+            precision: self.program.attention_precision(spec.cache.is_some()),
         };
         Kernel::Attention(Box::new(args))
     }
@@ -431,7 +431,7 @@ impl<'a> Builder<'a> {
             spans: self.cross_spans(node, false),
             bias: ScoreBias::default(),
             cache: Some(cache),
-            precision: self.program.options.precision,
+            precision: self.program.attention_precision(true),
         };
         Kernel::Attention(Box::new(args))
     }

@@ -103,6 +103,19 @@ impl CpuProgram {
         self.graph.nodes().iter().map(|node| self.weight_bytes_of(&node.op)).sum()
     }
 
+    /// Which arithmetic attention may use: without a cache that rounds keys, a program whose every product is exact does not round
+    /// them either.
+    pub(crate) fn attention_precision(&self, cached: bool) -> Precision {
+        let is_exact = |weight: &Weight| match weight {
+            Weight::Matrix(matrix) => matches!(matrix.dtype(), DType::F32 | DType::F64),
+            _ => true,
+        };
+        match self.options.precision {
+            Precision::Auto if !cached && self.weights.iter().all(is_exact) => Precision::F32,
+            precision => precision,
+        }
+    }
+
     pub(crate) fn matrix(&self, id: rlx_ir::ParamId) -> &PackedMatrix {
         match &self.weights[id.index()] {
             Weight::Matrix(matrix) => matrix,

@@ -144,7 +144,8 @@ pub struct LinearArgs<'a> {
 pub enum Precision {
     /// Quantised weights: 15-bit activations (blocks of 32, absmax scale), or bf16 tiles or fixed point for many tokens. F16 and
     /// BF16 weights: f32, or bf16 tiles or fixed point for many tokens. F32 weights: f32. Attention: see
-    /// [`AttentionArgs::precision`](crate::attention::AttentionArgs::precision).
+    /// [`AttentionArgs::precision`](crate::attention::AttentionArgs::precision); of a program whose weights are all F32, f32 unless
+    /// keys are kept in fewer bits.
     #[default]
     Auto,
     /// f32 throughout: weights are dequantised exactly, activations stay f32.

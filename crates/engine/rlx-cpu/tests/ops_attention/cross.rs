@@ -216,6 +216,7 @@ fn check(case: Case) {
             let limit = match (isa, fixture.case.dtype) {
                 (_, KvDType::F32) => 1e-11,
                 (Isa::Amx, _) => 5e-5,
+                (Isa::Avx512, KvDType::F16) => 1e-6,
                 (_, KvDType::F16) => 1e-9,
                 (_, KvDType::Q8) => 2e-6,
             };

@@ -328,8 +328,9 @@ fn check(case: Case) {
                 // bf16 queries, keys, weights and values: 2^-9 each at most.
                 (Isa::Amx, Precision::Bf16, _) => 5e-5,
                 (Isa::Amx, Precision::Auto, Some(_)) => 5e-5,
-                // Integers: FIGURE
-                (Isa::Avx512, Precision::Auto | Precision::Bf16, _) => 1e-20,
+                // Integers, on AMD's processors: values of 12 bits lose 0.29 / 2047 of the largest of 64, for a square of 2e-7 where that is
+                // three times what is usual; weights of 14 bits as much again where many are small.
+                (Isa::Avx512, Precision::Auto | Precision::Bf16, None | Some(KvDType::F16)) => 1e-6,
                 (_, _, None) => 1e-11,
                 (_, _, Some(KvDType::F16)) => 1e-9,
                 (_, _, Some(KvDType::Q8)) => 2e-6,
@@ -467,8 +468,12 @@ fn steps_equal_one_prefill() {
                 let steps = steps.run(isa, Precision::Auto, threads);
                 let whole: Vec<Vec<f64>> = vec![whole[0].iter().map(|&x| f64::from(x)).collect()];
                 let error = nmse(&steps, &whole);
-                // Prefill on AMX rounds to bf16, decoding does not.
-                let limit = if isa == Isa::Amx { 5e-5 } else { 1e-11 };
+                // Prefill rounds to bf16 on AMX and to integers by AVX-512, decoding does not.
+                let limit = match isa {
+                    Isa::Amx => 5e-5,
+                    Isa::Avx512 => 1e-6,
+                    _ => 1e-11,
+                };
                 assert!(error < limit, "{isa} {threads} threads {chunks:?}: {error:e}");
             }
         }
