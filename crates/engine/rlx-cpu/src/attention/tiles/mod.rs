@@ -31,7 +31,7 @@ use crate::math::functions::{polynomial, soft_cap};
 use crate::math::simd::{Avx512, Simd};
 
 /// Query rows at most: products are so fast that unpacking keys and values must be shared by many.
-pub(super) const TILE_ROWS: usize = 128;
+pub(super) const TILE_ROWS: usize = 256;
 /// Numbers of a tile.
 const TILE: usize = 512;
 /// Terms of one step.

@@ -49,14 +49,18 @@ unsafe fn row_scales<F: Form>(width: usize, load: impl Fn(usize) -> Avx512) -> (
     (if length > 0.0 { largest / length } else { 0.0 }, length / largest)
 }
 
-/// As [`row_scales`], of 16 channels of rows.
+/// As [`row_scales`], of 16 channels of `n` rows.
 ///
 /// # Safety
-/// The processor has the form's instructions.
+/// The processor has the form's instructions, and there are so many rows.
 #[inline(always)]
-unsafe fn channel_scales<F: Form>(largest: f32, rows: impl Iterator<Item = Avx512>) -> (Avx512, Avx512) {
-    let found = rows.fold(Avx512::zero(), |largest, x| x.abs().max(largest));
+unsafe fn channel_scales<F: Form>(largest: f32, n: usize, load: impl Fn(usize) -> Avx512) -> (Avx512, Avx512) {
     let zero = Avx512::zero();
+    let mut found = zero;
+    // Not a fold: closures that go through the standard library are not compiled for this instruction set.
+    for t in 0..n {
+        found = load(t).abs().max(found);
+    }
     let into = Avx512::select(zero.lt(found), Avx512::splat(largest) / found, zero);
     (into, found * Avx512::splat(1.0 / (largest * F::WEIGHT)))
 }
@@ -152,24 +156,30 @@ pub(super) unsafe fn pack_values<F: Form, E: KvElement>(
     for block in 0..tile.v_pad / 16 {
         // SAFETY: the rows have v_pad elements, a multiple of 16.
         let load = |t: usize| unsafe { E::load::<Avx512>(values.rows[t], values.scales[t], block * 16) };
-        let factor = F::VALUE.map(|largest| {
+        let mut factor = None;
+        if let Some(largest) = F::VALUE {
             // SAFETY: the caller's promise; there are v_pad scales.
             unsafe {
-                let (into, from) = channel_scales::<F>(largest, (0..n).map(load));
+                let (into, from) = channel_scales::<F>(largest, n, load);
                 from.store(memory.value_scales[block * 16..][..16].as_mut_ptr());
-                into
+                factor = Some(into);
             }
-        });
+        }
         for pair in 0..n.next_multiple_of(STEP) / 2 {
-            let row = |t: usize| match (t < n, factor) {
-                (false, _) => Avx512::zero(),
-                (true, None) => load(t),
-                (true, Some(factor)) => load(t) * factor,
-            };
+            let mut both = [Avx512::zero(); 2];
+            for (i, x) in both.iter_mut().enumerate() {
+                let t = 2 * pair + i;
+                if t < n {
+                    *x = load(t);
+                }
+                if let Some(factor) = factor {
+                    *x = *x * factor;
+                }
+            }
             let at = (block * TILE_TOKENS / STEP + pair / 16) * (TILE / 2) + pair % 16 * 16;
             let dst = &mut memory.values[at..][..16];
             // SAFETY: the caller's promise; dst has 16 words.
-            unsafe { _mm512_storeu_si512(dst.as_mut_ptr().cast(), F::pairs(row(2 * pair), row(2 * pair + 1))) }
+            unsafe { _mm512_storeu_si512(dst.as_mut_ptr().cast(), F::pairs(both[0], both[1])) }
         }
     }
 }
