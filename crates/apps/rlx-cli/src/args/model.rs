@@ -86,7 +86,7 @@ pub enum PrecisionArg {
     Auto,
     /// f32 throughout, from exactly dequantised weights
     F32,
-    /// As auto, with bf16 tiles for F32 weights too, and attention in bf16 where that is faster
+    /// As auto, with bf16 tiles or fixed point for F32 weights too, and for attention where that is faster
     Bf16,
     /// Accepted for older scripts: the same as auto
     F16Lm,

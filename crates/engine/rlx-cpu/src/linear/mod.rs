@@ -150,6 +150,6 @@ pub enum Precision {
     Auto,
     /// f32 throughout: weights are dequantised exactly, activations stay f32.
     F32,
-    /// As `Auto`, and bf16 tiles or fixed point for F32 weights too, and attention in bf16 where that is faster.
+    /// As `Auto`, and bf16 tiles or fixed point for F32 weights too, and for attention where that is faster.
     Bf16,
 }
