@@ -74,8 +74,8 @@ impl Form for Bf16 {
     const SQUARE: Square = amx::square;
 }
 
-/// Integers, multiplied by `vpdpwssd`. Rows of queries and keys have a length of 2^15, so that no product of two exceeds 2^30
-/// whatever their width; a number is then a 16,000th part of its row's largest, or finer.
+/// Integers, multiplied by `vpdpwssd`. Rows of queries and keys have a length of 2^15, so that no product of two exceeds some 2^30
+/// whatever their width (Cauchy and Schwarz); numbers are rounded to within a 65,000th part of their row's length.
 pub(super) struct Fixed;
 
 impl Fixed {
