@@ -7,6 +7,7 @@ use rlx_ir::DType;
 use super::LinearPart;
 use super::format::PANEL;
 use super::kernels;
+use super::lines::{FloatLines, LINE};
 use super::pack::{PackedMatrix, Storage};
 use super::plan::{FIXED_BLOCK, INT8_TILE, MAX_TILE, UNIT, int8_tile_rows};
 use super::run::Walk;
@@ -52,19 +53,28 @@ impl Walk<'_> {
                 sources[p][1] = sources[p][0];
             }
         }
+        let width = self.plan.float_tile;
         for tile in tiles {
-            let tokens = tile * self.plan.float_tile..((tile + 1) * self.plan.float_tile).min(self.plan.rows);
-            let x = self.acts.float_tile(tile);
+            let tokens = tile * width..((tile + 1) * width).min(self.plan.rows);
+            // Rows that are read where they are have none beyond the last: the last tile begins with some of the one before.
+            let skip = if self.reads_rows { width - tokens.len() } else { 0 };
+            let x = if self.reads_rows {
+                let stride = self.args.x.stride;
+                let first = self.args.x.data[(tokens.start - skip) * stride..].as_ptr();
+                FloatLines { first, line: LINE, token: stride }
+            } else {
+                FloatLines { first: self.acts.float_tile(tile), line: LINE * width, token: LINE }
+            };
             for (p, part) in parts.iter().enumerate() {
                 let stored = part.weight.storage() == Storage::Float;
                 let dtype = if stored { part.weight.dtype() } else { DType::F32 };
-                let kernel = kernels::float(self.isa, dtype, self.plan.float_tile);
+                let kernel = kernels::float(self.isa, dtype, width);
                 let out = self.tiles[p].0.as_mut_ptr();
                 // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
-                unsafe { kernel(sources[p], self.plan.even_cols() / 2, x, self.plan.float_tile, out) };
+                unsafe { kernel(sources[p], self.plan.even_cols() / 2, x, width, out) };
             }
             // SAFETY: passed on.
-            unsafe { self.finish(parts, tokens, unit * UNIT) };
+            unsafe { self.finish_from(parts, skip, tokens, unit * UNIT) };
         }
     }
 

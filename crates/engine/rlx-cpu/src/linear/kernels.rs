@@ -3,6 +3,7 @@
 use rlx_ir::DType;
 
 use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, with_format};
+use super::lines::FloatLines;
 #[cfg(target_arch = "x86_64")]
 use super::plan::{FIXED_BLOCK, fixed_run};
 use super::prepare::{FixedMeta, GroupMeta};
@@ -15,7 +16,7 @@ use super::{avx2, avx512};
 /// Int8 tile times one panel; see [`scalar::int8`].
 pub(crate) type Int8Kernel = unsafe fn(*const u8, usize, *const i8, *const GroupMeta, usize, *mut f32);
 /// f32 tile times two float panels; see [`scalar::float`].
-pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, *const f32, usize, *mut f32);
+pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, FloatLines, usize, *mut f32);
 /// Fixed-point tile times two panels; see [`avx2::fixed`].
 #[cfg(target_arch = "x86_64")]
 pub(crate) type FixedKernel =

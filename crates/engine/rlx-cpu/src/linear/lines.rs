@@ -12,6 +12,68 @@ pub(crate) const FIXED_WORDS: usize = FIXED_LINE / 2;
 /// Pairs of a line for AVX2, which has few tokens in a tile: near enough for the shortest addresses.
 pub(crate) const SHORT_LINE: usize = 4;
 
+/// The f32 of a tile's tokens: line `i` of token `t` begins `i * line + t * token` behind `first`.
+#[derive(Clone, Copy)]
+pub(crate) struct FloatLines {
+    pub(crate) first: *const f32,
+    pub(crate) line: usize,
+    pub(crate) token: usize,
+}
+
+impl FloatLines {
+    /// The lines from column `column` of the first on.
+    #[inline(always)]
+    pub(crate) fn columns_from(self, column: usize) -> FloatLines {
+        FloatLines { first: self.first.wrapping_add(column), ..self }
+    }
+}
+
+/// Distances between tokens' lines: every address is one of two pointers and one of these times 1, 2 or 4, as instructions can say it.
+/// With a pointer for each of fourteen tokens there would not be enough registers.
+#[derive(Clone, Copy)]
+pub(crate) struct TokenOffsets {
+    one: usize,
+    three: usize,
+    five: usize,
+}
+
+impl TokenOffsets {
+    #[inline(always)]
+    pub(crate) fn new(token: usize) -> TokenOffsets {
+        // Hidden from the compiler, which would make pointers of them.
+        let [one, three, five] = [token, 3 * token, 5 * token].map(std::hint::black_box);
+        TokenOffsets { one, three, five }
+    }
+
+    /// That of token 7.
+    #[inline(always)]
+    pub(crate) fn seven(self) -> usize {
+        2 * self.one + self.five
+    }
+
+    /// The place of token `t` of at most 14, given those of tokens 0 and 7.
+    #[inline(always)]
+    pub(crate) fn place(self, first: *const f32, seventh: *const f32, t: usize) -> *const f32 {
+        let TokenOffsets { one, three, five } = self;
+        match t {
+            0 => first,
+            1 => first.wrapping_add(one),
+            2 => first.wrapping_add(2 * one),
+            3 => first.wrapping_add(three),
+            4 => first.wrapping_add(4 * one),
+            5 => first.wrapping_add(five),
+            6 => first.wrapping_add(2 * three),
+            7 => seventh,
+            8 => seventh.wrapping_add(one),
+            9 => seventh.wrapping_add(2 * one),
+            10 => seventh.wrapping_add(three),
+            11 => seventh.wrapping_add(4 * one),
+            12 => seventh.wrapping_add(five),
+            _ => seventh.wrapping_add(2 * three),
+        }
+    }
+}
+
 /// Repeats a block for `$t` of `0..$tokens`, at most 14, each time with a literal: an array that is only indexed by literals lies in
 /// registers for certain, where a loop may leave it in memory.
 macro_rules! for_each_token {

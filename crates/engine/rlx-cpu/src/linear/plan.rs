@@ -7,7 +7,7 @@ use super::kernels;
 use super::lines::{FIXED_LINE, FIXED_WORDS, LINE};
 use super::pack::Storage;
 use super::prepare::{FixedMeta, GroupMeta};
-use super::{Epilogue, LinearArgs, Precision};
+use super::{Epilogue, LinearArgs, Precision, Prologue};
 use crate::Isa;
 
 /// Weight rows of a unit of work: two panels.
@@ -74,6 +74,15 @@ const FEWEST_TILE_ROWS: usize = 17;
 /// Tokens of a row of tiles, and columns of a tile.
 pub(crate) const TILE_ROWS: usize = 16;
 pub(crate) const TILE_COLS: usize = 32;
+
+/// Bytes of a way of a first-level cache: lines so far apart share a set.
+const CACHE_WAY: usize = 4096;
+/// Lines of activations that a set of at least eight holds besides weights.
+const ROWS_PER_SET: usize = 6;
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
 
 impl Method {
     fn of(dtype: DType, rows: usize, batch: usize, precision: Precision, isa: Isa) -> Method {
@@ -302,6 +311,18 @@ impl Plan {
         plan.copy_bytes = at;
         plan.thread_bytes = plan.row_bytes() + plan.sums() + plan.weight_bytes * if gated { 2 } else { 1 };
         plan
+    }
+
+    /// Whether the f32 kernels read the activations of `args` where they are: nothing is computed on them, the last tile can
+    /// overlap the one before, and the lines of a tile's rows do not displace one another from the first-level cache.
+    pub(crate) fn reads_rows(&self, args: &LinearArgs<'_>) -> bool {
+        let float_alone = self.int8_at.or(self.fixed_at).or(self.bf16_at).is_none();
+        let repeat = CACHE_WAY / gcd(CACHE_WAY, args.x.stride * size_of::<f32>());
+        float_alone
+            && matches!(args.prologue, Prologue::None)
+            && self.rows >= self.float_tile
+            && self.cols.is_multiple_of(2)
+            && self.float_tile <= ROWS_PER_SET * repeat
     }
 
     pub(crate) fn method(&self, dtype: DType) -> Method {

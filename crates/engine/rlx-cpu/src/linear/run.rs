@@ -41,12 +41,16 @@ pub fn linear(
     // disjoint rows and read after the barrier.
     unsafe {
         let acts = Activations::new(&plan, base.add(at.activations));
-        prepare(ctx, isa, &plan, args, &acts, base.add(at.row).cast());
+        let reads_rows = plan.reads_rows(args);
+        if !reads_rows {
+            prepare(ctx, isa, &plan, args, &acts, base.add(at.row).cast());
+        }
         let mut walk = Walk {
             isa,
             plan: &plan,
             args,
             acts,
+            reads_rows,
             weights: base.add(at.weights),
             sums: base.add(at.sums).cast(),
             row: std::slice::from_raw_parts_mut(base.add(at.row).cast(), plan.cols),
@@ -95,6 +99,8 @@ pub(super) struct Walk<'a> {
     pub(super) plan: &'a Plan,
     pub(super) args: &'a LinearArgs<'a>,
     pub(super) acts: Activations,
+    /// Whether activations are read where they are, not from `acts`.
+    pub(super) reads_rows: bool,
     /// Room for the dequantised weights of an item.
     pub(super) weights: *mut u8,
     /// Room for sums between chunks of tiles.
@@ -209,9 +215,24 @@ impl Walk<'_> {
     /// # Safety
     /// As [`Walk::item`].
     pub(super) unsafe fn finish(&mut self, parts: &[LinearPart<'_>], tokens: Range<usize>, first: usize) {
-        let [gate, up] = &self.tiles;
-        let up = parts.get(1).map(|part| (part, up.0.as_slice()));
+        // SAFETY: passed on.
+        unsafe { self.finish_from(parts, 0, tokens, first) };
+    }
+
+    /// As [`Walk::finish`], where the tile buffers begin with `skip` tokens more.
+    ///
+    /// # Safety
+    /// As [`Walk::item`].
+    pub(super) unsafe fn finish_from(
+        &mut self,
+        parts: &[LinearPart<'_>],
+        skip: usize,
+        tokens: Range<usize>,
+        first: usize,
+    ) {
+        let [gate, up] = self.tiles.each_ref().map(|tile| &tile.0[skip * UNIT..]);
+        let up = parts.get(1).map(|part| (part, up));
         // SAFETY: this thread alone writes these tokens' results with these rows.
-        unsafe { finish(self.isa, self.args, &parts[0], &gate.0, up, tokens, first) };
+        unsafe { finish(self.isa, self.args, &parts[0], gate, up, tokens, first) };
     }
 }

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use rlx_ir::DType;
 
 use super::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL, quad, scale_min};
-use super::lines::LINE;
+use super::lines::{FloatLines, LINE};
 use super::plan::{INT8_TILE, MAX_TILE, UNIT};
 use super::prepare::GroupMeta;
 
@@ -137,23 +137,21 @@ fn column_pair(dtype: DType, panel: &[u8], pair: usize) -> [[f32; PANEL]; 2] {
 pub(crate) unsafe fn float<const DTYPE: u8>(
     panels: [*const u8; 2],
     pairs: usize,
-    x: *const f32,
+    x: FloatLines,
     tokens: usize,
     out: *mut f32,
 ) {
     let dtype = super::kernels::float_dtype(DTYPE);
-    // SAFETY: the caller's promises give the lengths.
-    let x = unsafe { std::slice::from_raw_parts(x, (2 * pairs).next_multiple_of(LINE) * tokens) };
     for (p, panel) in panels.into_iter().enumerate() {
-        // SAFETY: as above.
+        // SAFETY: the caller's promises give the length.
         let panel = unsafe { std::slice::from_raw_parts(panel, pairs * 2 * PANEL * dtype.block_bytes()) };
         let mut sums = [[0.0f32; PANEL]; MAX_TILE];
         for pair in 0..pairs {
             for (c, weights) in column_pair(dtype, panel, pair).iter().enumerate() {
                 let (line, word) = ((2 * pair + c) / LINE, (2 * pair + c) % LINE);
-                let x = &x[line * tokens * LINE..][..tokens * LINE];
-                for (sums, x) in sums.iter_mut().zip(x.as_chunks::<LINE>().0) {
-                    let x = x[word];
+                for (t, sums) in sums[..tokens].iter_mut().enumerate() {
+                    // SAFETY: the caller's promise: the tile has the column of the token.
+                    let x = unsafe { *x.first.add(line * x.line + t * x.token + word) };
                     for (sum, &w) in sums.iter_mut().zip(weights) {
                         *sum += w * x;
                     }

@@ -421,6 +421,26 @@ fn results_do_not_depend_on_threads_or_neighbours() {
     }
 }
 
+/// Rows that are read where they lie, and copies of rows so far apart that they would displace one another from the cache.
+#[test]
+fn results_do_not_depend_on_the_distance_of_rows() {
+    for isa in Isa::available() {
+        for tokens in [1, 2, 5, 14, 33, 128, 1000] {
+            let mut rng = Rng(tokens as u64);
+            let mut case = sized_case(&mut rng, isa, &[DType::F32], Precision::Auto, [tokens, 40, 96]);
+            case.norm = 0;
+            let near = case.run();
+            let rows: Vec<f32> = case
+                .x
+                .chunks(case.x_stride)
+                .flat_map(|row| row.iter().copied().chain([f32::NAN; 4096]).take(4096))
+                .collect();
+            (case.x, case.x_stride) = (rows, 4096);
+            assert!(near == case.run(), "{}", case.describe());
+        }
+    }
+}
+
 /// Up to 16 tokens, so that drafts that are checked together change nothing; more may have other kernels.
 #[test]
 fn a_row_has_the_same_result_among_any_others() {

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::unpack::{HALF, load_f16};
 use crate::linear::format::PANEL;
 use crate::linear::kernels;
-use crate::linear::lines::LINE;
+use crate::linear::lines::{FloatLines, LINE};
 use crate::linear::plan::UNIT;
 
 /// How far ahead weights are fetched when they stream from memory.
@@ -19,7 +19,7 @@ const PREFETCH: usize = 2048;
 pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
     panels: [*const u8; 2],
     pairs: usize,
-    x: *const f32,
+    x: FloatLines,
     _tokens: usize,
     out: *mut f32,
 ) {
@@ -49,7 +49,7 @@ pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
 unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
     panel: *const u8,
     pairs: usize,
-    x: *const f32,
+    x: FloatLines,
     out: *mut f32,
 ) {
     let mut sums = [[[_mm256_setzero_ps(); T]; 2]; U];
@@ -58,17 +58,17 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
         // The lines of a single token are one.
         let together = if T == 1 { pairs.max(1) } else { LINE / 2 };
         for first in (0..pairs).step_by(together) {
-            let x = x.add(2 * first * T);
+            let x = FloatLines { first: x.first.add(first / (LINE / 2) * x.line), ..x };
             let count = (pairs - first).min(together);
             let mut pair = 0;
             while pair + U <= count {
                 for (u, sums) in sums.iter_mut().enumerate() {
-                    step::<DTYPE, T>(panel, first + pair + u, x.add(2 * (pair + u)), sums);
+                    step::<DTYPE, T>(panel, first + pair + u, x.columns_from(2 * (pair + u)), sums);
                 }
                 pair += U;
             }
             while pair < count {
-                step::<DTYPE, T>(panel, first + pair, x.add(2 * pair), &mut sums[0]);
+                step::<DTYPE, T>(panel, first + pair, x.columns_from(2 * pair), &mut sums[0]);
                 pair += 1;
             }
         }
@@ -93,7 +93,7 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
 unsafe fn step<const DTYPE: u8, const T: usize>(
     panel: *const u8,
     pair: usize,
-    x: *const f32,
+    x: FloatLines,
     sums: &mut [[__m256; T]; 2],
 ) {
     // SAFETY: the caller's promises; prefetches may go beyond the end.
@@ -107,7 +107,7 @@ unsafe fn step<const DTYPE: u8, const T: usize>(
         }
         for (c, column) in columns::<DTYPE>(panel, pair).into_iter().enumerate() {
             for t in 0..T {
-                let x = _mm256_set1_ps(*x.add(t * LINE + c));
+                let x = _mm256_set1_ps(*x.first.add(t * x.token + c));
                 for h in 0..2 {
                     sums[h][t] = _mm256_fmadd_ps(column[h], x, sums[h][t]);
                 }

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::unpack::load_f16;
 use crate::linear::format::PANEL;
 use crate::linear::kernels;
-use crate::linear::lines::LINE;
+use crate::linear::lines::{FloatLines, LINE, TokenOffsets};
 use crate::linear::plan::UNIT;
 
 /// How far ahead weights are fetched when they stream from memory.
@@ -19,7 +19,7 @@ const PREFETCH: usize = 2048;
 pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
     panels: [*const u8; 2],
     pairs: usize,
-    x: *const f32,
+    x: FloatLines,
     _tokens: usize,
     out: *mut f32,
 ) {
@@ -51,26 +51,27 @@ pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
 unsafe fn tile<const DTYPE: u8, const T: usize, const P: usize, const U: usize>(
     panels: [*const u8; P],
     pairs: usize,
-    x: *const f32,
+    x: FloatLines,
     out: *mut f32,
 ) {
     let mut sums = [[[_mm512_setzero_ps(); T]; P]; U];
+    let offsets = TokenOffsets::new(x.token);
     // SAFETY: pairs below `pairs` lie in the panels and the tile.
     unsafe {
         // The lines of a single token are one.
         let together = if T == 1 { pairs.max(1) } else { LINE / 2 };
         for first in (0..pairs).step_by(together) {
-            let x = x.add(2 * first * T);
+            let x = x.first.add(first / (LINE / 2) * x.line);
             let count = (pairs - first).min(together);
             let mut pair = 0;
             while pair + U <= count {
                 for (u, sums) in sums.iter_mut().enumerate() {
-                    step::<DTYPE, T, P>(panels, first + pair + u, x.add(2 * (pair + u)), sums);
+                    step::<DTYPE, T, P>(panels, first + pair + u, x.add(2 * (pair + u)), offsets, sums);
                 }
                 pair += U;
             }
             while pair < count {
-                step::<DTYPE, T, P>(panels, first + pair, x.add(2 * pair), &mut sums[0]);
+                step::<DTYPE, T, P>(panels, first + pair, x.add(2 * pair), offsets, &mut sums[0]);
                 pair += 1;
             }
         }
@@ -96,6 +97,7 @@ unsafe fn step<const DTYPE: u8, const T: usize, const P: usize>(
     panels: [*const u8; P],
     pair: usize,
     x: *const f32,
+    offsets: TokenOffsets,
     sums: &mut [[__m512; T]; P],
 ) {
     // SAFETY: the caller's promises; prefetches may go beyond the end.
@@ -126,9 +128,10 @@ unsafe fn step<const DTYPE: u8, const T: usize, const P: usize>(
                 }
             }
         }
+        let seventh = x.wrapping_add(offsets.seven());
         for (c, columns) in columns.iter().enumerate() {
             for t in 0..T {
-                let x = _mm512_set1_ps(*x.add(t * LINE + c));
+                let x = _mm512_set1_ps(*offsets.place(x, seventh, t).add(c));
                 for p in 0..P {
                     sums[p][t] = _mm512_fmadd_ps(columns[p], x, sums[p][t]);
                 }
