@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::unpack::load_f16;
 use crate::linear::format::PANEL;
 use crate::linear::kernels;
-use crate::linear::lines::{FloatLines, LINE, TokenOffsets};
+use crate::linear::lines::{FloatLines, LINE, TokenOffsets, for_each_token};
 use crate::linear::plan::UNIT;
 
 /// How far ahead weights are fetched when they stream from memory.
@@ -102,40 +102,34 @@ unsafe fn step<const DTYPE: u8, const T: usize, const P: usize>(
 ) {
     // SAFETY: the caller's promises; prefetches may go beyond the end.
     unsafe {
-        let mut columns = [[_mm512_setzero_ps(); P]; 2];
-        for p in 0..P {
-            let bytes = 2 * PANEL * kernels::float_dtype(DTYPE).block_bytes();
-            let at = panels[p].add(pair * bytes);
-            if T <= 2 {
-                for line in 0..bytes / 64 {
-                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH + 64 * line).cast());
-                }
-            }
-            match DTYPE {
-                kernels::F32 => {
-                    columns[0][p] = _mm512_loadu_ps(at.cast());
-                    columns[1][p] = _mm512_loadu_ps(at.add(64).cast());
-                }
-                kernels::F16 => {
-                    columns[0][p] = load_f16(at);
-                    columns[1][p] = load_f16(at.add(32));
-                }
-                _ => {
-                    let both = _mm512_loadu_si512(at.cast());
-                    columns[0][p] = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(both));
-                    let high = _mm512_and_si512(both, _mm512_set1_epi32(0xFFFF_0000u32 as i32));
-                    columns[1][p] = _mm512_castsi512_ps(high);
-                }
-            }
-        }
+        let bytes = PANEL * kernels::float_dtype(DTYPE).block_bytes();
         let seventh = x.wrapping_add(offsets.seven());
-        for (c, columns) in columns.iter().enumerate() {
-            for t in 0..T {
+        for c in 0..2 {
+            let mut column = [_mm512_setzero_ps(); P];
+            for p in 0..P {
+                let pair = panels[p].add(pair * 2 * bytes);
+                if T <= 2 && c == 0 {
+                    for line in 0..2 * bytes / 64 {
+                        _mm_prefetch::<_MM_HINT_T0>(pair.wrapping_add(PREFETCH + 64 * line).cast());
+                    }
+                }
+                column[p] = match DTYPE {
+                    kernels::F32 => _mm512_loadu_ps(pair.add(64 * c).cast()),
+                    kernels::F16 => load_f16(pair.add(32 * c)),
+                    _ => {
+                        let both = _mm512_loadu_si512(pair.cast());
+                        let high = _mm512_set1_epi32(0xFFFF_0000u32 as i32);
+                        let bits = if c == 0 { _mm512_slli_epi32::<16>(both) } else { _mm512_and_si512(both, high) };
+                        _mm512_castsi512_ps(bits)
+                    }
+                };
+            }
+            for_each_token!(t in T {
                 let x = _mm512_set1_ps(*offsets.place(x, seventh, t).add(c));
                 for p in 0..P {
-                    sums[p][t] = _mm512_fmadd_ps(columns[p], x, sums[p][t]);
+                    sums[p][t] = _mm512_fmadd_ps(column[p], x, sums[p][t]);
                 }
-            }
+            });
         }
     }
 }
