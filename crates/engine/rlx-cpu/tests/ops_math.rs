@@ -1,7 +1,7 @@
 //! Elementwise mathematics of every instruction set against f64.
 
 use rlx_cpu::Isa;
-use rlx_cpu::math::{Activation, ActivationMath, UnaryMath, UnaryOp};
+use rlx_cpu::math::{Activation, ActivationMath, UnaryMath, UnaryOp, log_sum_exp};
 
 const ALL: [Activation; 8] = [
     Activation::Silu,
@@ -123,5 +123,24 @@ fn scale_and_soft_cap() {
             assert!((f64::from(y[i]) - want).abs() <= 1e-5, "{isa} {} -> {} not {want}", x[i], y[i]);
             assert_eq!(z[i], x[i] * 0.25);
         }
+    }
+}
+
+#[test]
+fn norms_of_logits_of_any_length() {
+    for isa in levels() {
+        for n in [0usize, 1, 15, 16, 17, 63, 64, 65, 1000, 51_864] {
+            let row: Vec<f32> = (0..n).map(|i| ((i * 37) % 101) as f32 * 0.3 - 12.0).collect();
+            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = row.iter().map(|&l| f64::from(l).exp()).sum();
+            let got = f64::from(log_sum_exp(isa, &row, max));
+            let close = (got - sum.ln()).abs() < 2e-6 * sum.ln().abs().max(1.0);
+            assert!(n == 0 && got == f64::NEG_INFINITY || close, "{isa} {n}: {got}, not {}", sum.ln());
+        }
+        // What is forbidden counts nothing, wherever it is, and what is impossible next to the largest hardly anything.
+        let mut row = vec![f32::NEG_INFINITY; 200];
+        assert_eq!(log_sum_exp(isa, &row, f32::NEG_INFINITY), f32::NEG_INFINITY);
+        (row[3], row[199]) = (2.0, -3e38);
+        assert_eq!(log_sum_exp(isa, &row, 2.0), 2.0);
     }
 }

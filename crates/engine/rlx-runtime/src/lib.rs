@@ -37,3 +37,9 @@ pub fn compile(
         Device::Cpu => Ok(Arc::new(cpu::CpuExecutable::compile(graph, params, options)?)),
     }
 }
+
+/// `ln(sum(e^logits))`, given the largest of them, by the best instructions that this machine has: see [`rlx_cpu::math::log_sum_exp`].
+pub fn log_sum_exp(logits: &[f32], max: f32) -> f32 {
+    static BEST: std::sync::LazyLock<Isa> = std::sync::LazyLock::new(Isa::detect);
+    rlx_cpu::math::log_sum_exp(*BEST, logits, max)
+}

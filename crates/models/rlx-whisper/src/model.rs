@@ -207,13 +207,13 @@ impl SpeechModel for WhisperModel {
         Ok(())
     }
 
-    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<&[f32], CoreError> {
+    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<&mut [f32], CoreError> {
         let entries = feeds.iter().map(|feed| {
             Ok(Entry { sequence: self.runtime_sequence(feed.sequence)?, tokens: feed.tokens, logits: Logits::Last })
         });
         let entries = entries.collect::<Result<Vec<_>, CoreError>>()?;
         self.session.step(&entries)?;
-        Ok(self.session.logits())
+        Ok(self.session.logits_mut())
     }
 
     fn align(&mut self, window: WindowId, tokens: &[u32]) -> Result<Alignment, CoreError> {

@@ -4,8 +4,10 @@
 
 mod activation;
 pub(crate) mod functions;
+mod log_sum_exp;
 pub(crate) mod simd;
 
 pub use activation::{ActivationMath, UnaryMath};
 pub(crate) use activation::{activate, binary, unary};
+pub use log_sum_exp::log_sum_exp;
 pub use rlx_ir::{Activation, BinaryOp, RopeStyle, UnaryOp};

@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use rlx_core::CoreError;
-use rlx_text::logits;
+use rlx_runtime::log_sum_exp;
 
 use super::rules::{Rules, max};
-use super::search::{Search, Track};
+use super::search::{Grown, Search, Track};
 use super::{DecodeOptions, Feed, SequenceId, SpeechFacts, SpeechModel, WindowId};
 use crate::text::WhisperText;
 
@@ -139,12 +139,12 @@ impl Decoder {
             return Err(CoreError::Config("this model knows English alone: it cannot tell languages apart".into()));
         }
         let sequence = model.add_sequence(window)?;
-        let row = model.step(&[Feed { sequence, tokens: &[self.text.sot] }]).map(<[f32]>::to_vec);
+        let row = model.step(&[Feed { sequence, tokens: &[self.text.sot] }]).map(|row| row.to_vec());
         model.remove(sequence)?;
         let row = row?;
         let logit = |id: u32| row.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
         let chosen: Vec<f32> = languages.iter().map(|&(id, _)| logit(id)).collect();
-        let norm = logits::log_sum_exp(&chosen, max(&chosen)?);
+        let norm = log_sum_exp(&chosen, max(&chosen)?);
         let mut found: Vec<LanguageProb> = languages
             .iter()
             .zip(&chosen)
@@ -234,7 +234,7 @@ impl Decoder {
         self.feed(model, &mut bases, &begins)?;
         if let Some(no_speech) = text.no_speech {
             for base in &mut bases {
-                let norm = logits::log_sum_exp(&base.row, max(&base.row)?);
+                let norm = log_sum_exp(&base.row, max(&base.row)?);
                 base.no_speech_prob = base.row.get(no_speech as usize).map_or(0.0, |logit| (logit - norm).exp());
             }
         }
@@ -265,6 +265,23 @@ impl Decoder {
         Ok(())
     }
 
+    /// What grows out of the tracks of each search, given the logits after them, one search after the other.
+    fn grow(&self, active: &mut [Active], rows: &mut [f32]) -> Result<Vec<Vec<Grown>>, CoreError> {
+        let vocab = self.facts.vocab;
+        let tracks: usize = active.iter().map(|a| a.tracks.len()).sum();
+        if rows.len() != tracks * vocab {
+            return Err(CoreError::Config(format!("{} logits for {tracks} tokens of {vocab}", rows.len())));
+        }
+        let mut rest = rows;
+        let mut grown = Vec::with_capacity(active.len());
+        for a in active {
+            let (rows, after) = rest.split_at_mut(a.tracks.len() * vocab);
+            grown.push(a.search.grow(&a.tracks, rows, &self.rules, self.text.eot)?);
+            rest = after;
+        }
+        Ok(grown)
+    }
+
     /// The best texts of the windows `pending` at one temperature, in that order.
     #[allow(clippy::too_many_lines)]
     fn search<M: SpeechModel + ?Sized>(
@@ -277,7 +294,6 @@ impl Decoder {
         live: &mut Live,
         poll: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Option<Vec<Track>>, CoreError> {
-        let vocab = self.facts.vocab;
         let limit = self.options.max_tokens.unwrap_or(self.facts.max_tokens / 2).max(1);
         let mut found: Vec<(usize, Track)> = Vec::with_capacity(pending.len());
         let mut active = Vec::with_capacity(pending.len());
@@ -288,13 +304,10 @@ impl Decoder {
             active.push(Active { window, search, tracks: vec![Track::default()], sequences: Vec::new() });
             rows.extend_from_slice(&bases[window].row);
         }
-        while !active.is_empty() {
-            let mut at = 0;
+        let mut grown = self.grow(&mut active, &mut rows)?;
+        loop {
             let mut going = Vec::with_capacity(active.len());
-            for mut a in active {
-                let end = at + a.tracks.len() * vocab;
-                let grown = a.search.grow(&a.tracks, &mut rows[at..end], &self.rules, self.text.eot)?;
-                at = end;
+            for (mut a, grown) in active.into_iter().zip(grown) {
                 let base = &bases[a.window];
                 let written = grown.first().map_or(0, |g| g.track.tokens.len());
                 let over = a.search.is_over() || written >= limit || base.len + written > self.facts.max_tokens;
@@ -340,11 +353,8 @@ impl Decoder {
             if poll().is_break() {
                 return Ok(None);
             }
-            rows.clear();
-            rows.extend_from_slice(model.step(&feeds)?);
-            if rows.len() != feeds.len() * vocab {
-                return Err(CoreError::Config(format!("{} logits for {} tokens of {vocab}", rows.len(), feeds.len())));
-            }
+            let rows = model.step(&feeds)?;
+            grown = self.grow(&mut active, rows)?;
         }
         found.sort_by_key(|(window, _)| *window);
         Ok(Some(found.into_iter().map(|(_, track)| track).collect()))

@@ -94,11 +94,12 @@ pub trait SpeechModel {
     /// If there is no such sequence.
     fn remove(&mut self, sequence: SequenceId) -> Result<(), CoreError>;
 
-    /// Appends tokens to sequences, in one batch, and gives the logits after the last token of each: `[feeds, vocab]`.
+    /// Appends tokens to sequences, in one batch, and gives the logits after the last token of each, `[feeds, vocab]`, to be changed at
+    /// will.
     ///
     /// # Errors
     /// If a feed is empty, unknown, listed twice, too long, or has a token outside the vocabulary.
-    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<&[f32], CoreError>;
+    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<&mut [f32], CoreError>;
 
     /// Runs `tokens` from the beginning and gives what the alignment heads attend to.
     ///

@@ -1,6 +1,7 @@
 //! What may be written next.
 
 use rlx_core::CoreError;
+use rlx_runtime::log_sum_exp;
 use rlx_text::{TextError, logits};
 
 use super::DecodeOptions;
@@ -105,7 +106,7 @@ impl TimestampRules {
         let (text, times) = row.split_at_mut(begin);
         let best_text = max(text)?;
         let best_time = max(times)?;
-        if logits::log_sum_exp(times, best_time) > best_text {
+        if log_sum_exp(times, best_time) > best_text {
             text.fill(NEVER);
             return Ok(best_time);
         }

@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 
 use rlx_core::CoreError;
-use rlx_text::{Sampler, SamplerOptions, logits};
+use rlx_runtime::log_sum_exp;
+use rlx_text::{Sampler, SamplerOptions};
 
 use super::DecodeOptions;
 use super::rules::Rules;
@@ -115,7 +116,7 @@ impl Beam {
         let mut candidates: Vec<(f32, usize, &Track, u32)> = Vec::with_capacity(self.size * (self.size + 1));
         for (parent, (track, row)) in rows {
             let max = rules.apply(row, &track.tokens)?;
-            let norm = logits::log_sum_exp(row, max);
+            let norm = log_sum_exp(row, max);
             // One more than there are beams: one of them may be the end.
             largest(row, self.size + 1, &mut self.best);
             candidates.extend(self.best.iter().map(|&(logit, id)| (track.sum + (logit - norm), parent, track, id)));
@@ -165,7 +166,7 @@ impl Draw {
         let mut grown = Vec::with_capacity(self.count);
         for (parent, (track, row)) in rows {
             let max = rules.apply(row, &track.tokens)?;
-            let norm = logits::log_sum_exp(row, max);
+            let norm = log_sum_exp(row, max);
             // All draws begin at the same place.
             let draws = if track.tokens.is_empty() { self.count } else { 1 };
             for _ in 0..draws {
@@ -189,17 +190,24 @@ impl Draw {
 
 /// The `n` largest logits and their ids, largest first, of equals the lowest id first. Those of minus infinity are left out.
 fn largest(row: &[f32], n: usize, out: &mut Vec<(f32, u32)>) {
+    /// Logits that are looked at together, which vector code does: hardly any is among the largest.
+    const GROUP: usize = 32;
     out.clear();
     let mut floor = f32::NEG_INFINITY;
-    for (id, &logit) in (0u32..).zip(row) {
-        if logit > floor {
-            let at = out.partition_point(|&(other, _)| other >= logit);
-            out.insert(at, (logit, id));
-            if out.len() > n {
-                out.pop();
-            }
-            if out.len() == n {
-                floor = out[n - 1].0;
+    for (group, first) in row.chunks(GROUP).zip((0u32..).step_by(GROUP)) {
+        if !group.iter().fold(false, |above, &logit| above | (logit > floor)) {
+            continue;
+        }
+        for (id, &logit) in (first..).zip(group) {
+            if logit > floor {
+                let at = out.partition_point(|&(other, _)| other >= logit);
+                out.insert(at, (logit, id));
+                if out.len() > n {
+                    out.pop();
+                }
+                if out.len() == n {
+                    floor = out[n - 1].0;
+                }
             }
         }
     }
@@ -219,6 +227,12 @@ mod tests {
         assert_eq!(out.len(), 5, "what is forbidden is left out");
         largest(&[], 3, &mut out);
         assert!(out.is_empty());
+        let row: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 1000) as f32).collect();
+        largest(&row, 2, &mut out);
+        assert_eq!(
+            out.iter().map(|&(logit, id)| (logit, row[id as usize])).collect::<Vec<_>>(),
+            [(999.0, 999.0), (998.0, 998.0)]
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Word timestamps (openai/whisper, `timing.py`).
 
 use rlx_core::CoreError;
-use rlx_text::logits;
+use rlx_runtime::log_sum_exp;
 
 use super::dtw::token_positions;
 use super::types::{Segment, Word};
@@ -120,7 +120,7 @@ fn find_words<M: SpeechModel + ?Sized>(
     let probabilities = tokens.iter().enumerate().map(|(i, &token)| {
         let row = &alignment.logits[(head + i) * facts.vocab..][..text.eot as usize];
         let max = crate::decode::max(row)?;
-        Ok(f64::from(row[token as usize] - logits::log_sum_exp(row, max)).exp())
+        Ok(f64::from(row[token as usize] - log_sum_exp(row, max)).exp())
     });
     let probabilities: Vec<f64> = probabilities.collect::<Result<_, CoreError>>()?;
 

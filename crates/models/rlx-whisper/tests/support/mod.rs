@@ -185,7 +185,7 @@ impl SpeechModel for Fake {
         Ok(())
     }
 
-    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<&[f32], CoreError> {
+    fn step(&mut self, feeds: &[Feed<'_>]) -> Result<&mut [f32], CoreError> {
         self.steps.push(feeds.len());
         let mut rows = Vec::new();
         for (i, feed) in feeds.iter().enumerate() {
@@ -198,7 +198,7 @@ impl SpeechModel for Fake {
             rows.extend(self.row(window, &tokens));
         }
         self.rows = rows;
-        Ok(&self.rows)
+        Ok(&mut self.rows)
     }
 
     /// Each token attends to a tenth of a second of its own.

@@ -108,7 +108,7 @@ unsafe fn step<const DTYPE: u8, const T: usize, const P: usize>(
             let mut column = [_mm512_setzero_ps(); P];
             for p in 0..P {
                 let pair = panels[p].add(pair * 2 * bytes);
-                if T <= 2 && c == 0 {
+                if T <= 8 && c == 0 {
                     for line in 0..2 * bytes / 64 {
                         _mm_prefetch::<_MM_HINT_T0>(pair.wrapping_add(PREFETCH + 64 * line).cast());
                     }
