@@ -121,25 +121,29 @@ pub(super) unsafe fn put_fixed<const COLUMNS: usize>(
     length: f32,
     with_sums: bool,
 ) {
-    for (b, block) in x.chunks(FIXED_BLOCK).enumerate() {
-        let (inverse, scale) = block_scale(block, length);
+    let block = |b: usize| &x[b * FIXED_BLOCK..x.len().min((b + 1) * FIXED_BLOCK)];
+    let blocks = x.len().div_ceil(FIXED_BLOCK);
+    let mut next = block_scale(block(0), length);
+    for b in 0..blocks {
+        let (inverse, scale) = next;
+        if b + 1 < blocks {
+            // Early: a square root and a division take long, and numbers become integers meanwhile.
+            next = block_scale(block(b + 1), length);
+        }
         let mut sums = [0i32; FIXED_BLOCK / 16];
-        let (whole, rest) = block.as_chunks::<COLUMNS>();
-        let mut last = [0.0; COLUMNS];
-        last[..rest.len()].copy_from_slice(rest);
-        let last = (!rest.is_empty()).then_some(&last);
-        for (i, line) in whole.iter().chain(last).enumerate() {
-            let at = b * FIXED_BLOCK / COLUMNS + i;
-            // SAFETY: line `at` of token `t`. Integers go there at once: put together elsewhere, they would be waited for.
-            let integers = unsafe { &mut *tile.add((at * width + t) * COLUMNS / 2).cast::<[i16; COLUMNS]>() };
-            for (integer, &v) in integers.iter_mut().zip(line) {
-                *integer = round(v * inverse) as i16;
-            }
-            if with_sums {
-                for (half, integers) in integers.chunks(16).enumerate() {
-                    sums[i * COLUMNS / 16 + half] += integers.iter().map(|&v| i32::from(v)).sum::<i32>();
-                }
-            }
+        let (whole, rest) = block(b).as_chunks::<COLUMNS>();
+        // SAFETY: line `line` of token `t`. Integers go there at once: put together elsewhere, they would be waited for.
+        let place = |line: usize| unsafe {
+            &mut *tile.add(((b * FIXED_BLOCK / COLUMNS + line) * width + t) * COLUMNS / 2).cast::<[i16; COLUMNS]>()
+        };
+        for (i, line) in whole.iter().enumerate() {
+            put_line(line, inverse, place(i), &mut sums[i * COLUMNS / 16..], with_sums);
+        }
+        if !rest.is_empty() {
+            let mut last = [0.0; COLUMNS];
+            last[..rest.len()].copy_from_slice(rest);
+            let i = whole.len();
+            put_line(&last, inverse, place(i), &mut sums[i * COLUMNS / 16..], with_sums);
         }
         // SAFETY: block `b` of token `t`.
         let meta = unsafe { &mut *meta.add(b * width + t) };
@@ -151,22 +155,62 @@ pub(super) unsafe fn put_fixed<const COLUMNS: usize>(
     }
 }
 
-/// What the numbers of a block are multiplied by to become integers, and their scale.
+/// Turns a line into integers and, if wanted, adds those of each sixteen numbers to `sums`.
+#[inline(always)]
+fn put_line<const COLUMNS: usize>(
+    line: &[f32; COLUMNS],
+    inverse: f32,
+    integers: &mut [i16; COLUMNS],
+    sums: &mut [i32],
+    with_sums: bool,
+) {
+    for (integer, &v) in integers.iter_mut().zip(line) {
+        *integer = round(v * inverse) as i16;
+    }
+    if with_sums {
+        for (half, integers) in integers.chunks(16).enumerate() {
+            sums[half] += integers.iter().map(|&v| i32::from(v)).sum::<i32>();
+        }
+    }
+}
+
+/// Magnitudes whose squares neither overflow in sums nor vanish.
+const SQUARABLE: std::ops::Range<f32> = 1e-15..1e15;
+
+/// What the numbers of a block are multiplied by to become integers, and their scale: a row of them is at most `length` long.
 #[inline(always)]
 fn block_scale(x: &[f32], length: f32) -> (f32, f32) {
     let absmax = largest_magnitude(x);
+    if SQUARABLE.contains(&absmax) {
+        let inverse = (FIXED_MAX / absmax).min(length / squares(x, 1.0).sqrt());
+        return (inverse, 1.0 / inverse);
+    }
     let tiny = absmax < FIXED_MAX * f32::MIN_POSITIVE;
     let unit = if tiny { 0.0 } else { 1.0 / absmax };
-    // Of numbers up to 1: squares neither overflow nor vanish.
-    let mut squares = [0.0f32; LINE];
+    let largest = FIXED_MAX.min(length / squares(x, unit).max(1.0).sqrt());
+    (unit * largest, if tiny { 0.0 } else { absmax / largest })
+}
+
+/// The sum of the squares of `unit` times each number.
+#[inline(always)]
+fn squares(x: &[f32], unit: f32) -> f32 {
+    let mut lanes = [0.0f32; LINE];
     let (whole, rest) = x.as_chunks::<LINE>();
     for line in whole {
-        for (square, &v) in squares.iter_mut().zip(line) {
-            *square = (v * unit).mul_add(v * unit, *square);
+        for (lane, &v) in lanes.iter_mut().zip(line) {
+            *lane = (v * unit).mul_add(v * unit, *lane);
         }
     }
-    let rest: f32 = rest.iter().map(|&v| (v * unit) * (v * unit)).sum();
-    let squares = squares.iter().sum::<f32>() + rest;
-    let largest = FIXED_MAX.min(length / squares.max(1.0).sqrt());
-    (unit * largest, if tiny { 0.0 } else { absmax / largest })
+    for (lane, &v) in lanes.iter_mut().zip(rest) {
+        *lane = (v * unit).mul_add(v * unit, *lane);
+    }
+    // Halves onto halves: one addition after the other would take four times as long.
+    let mut width = LINE;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+    }
+    lanes[0]
 }
