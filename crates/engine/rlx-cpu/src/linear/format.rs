@@ -96,6 +96,7 @@ pub(crate) trait Format: Copy + 'static {
     }
 
     /// Bytes of a panel of `groups` groups, rounded up to whole cache lines.
+    #[inline(always)]
     fn panel_bytes(groups: usize) -> usize {
         let full = groups / BLOCK_GROUPS * Self::block_bytes(BLOCK_GROUPS);
         let rest = groups % BLOCK_GROUPS;
@@ -280,6 +281,15 @@ pub(crate) fn scale_min<F: Format>(header: &[u8], group: usize, s: usize, row: u
         0.0
     };
     (d * scale, min)
+}
+
+/// What comes `distance` bytes after byte `at` of a panel of `len`: in it, or in the panel that is read next.
+#[inline(always)]
+pub(crate) fn ahead(panel: *const u8, next: *const u8, at: usize, len: usize, distance: usize) -> *const u8 {
+    match (at + distance).checked_sub(len) {
+        None => panel.wrapping_add(at + distance),
+        Some(beyond) => next.wrapping_add(beyond),
+    }
 }
 
 #[cfg(test)]

@@ -27,9 +27,14 @@ impl Walk<'_> {
                 let width = int8_tile_rows(tokens.len());
                 let kernel = kernels::int8(self.isa, part.weight.dtype(), width);
                 for (i, panel) in panels.clone().enumerate() {
+                    let next = if panel + 1 < panels.end {
+                        part.weight.unit(panel + 1).as_ptr()
+                    } else {
+                        parts.get(p + 1).map_or(self.next[0], |part| part.weight.unit(panels.start).as_ptr())
+                    };
                     let out = self.tiles[p].0[i * PANEL..].as_mut_ptr();
                     // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
-                    unsafe { kernel(part.weight.unit(panel).as_ptr(), groups, q, meta, width, out) };
+                    unsafe { kernel(part.weight.unit(panel).as_ptr(), groups, q, meta, width, out, next) };
                 }
             }
             // SAFETY: passed on.
@@ -54,7 +59,7 @@ impl Walk<'_> {
             }
         }
         let width = self.plan.float_tile;
-        for tile in tiles {
+        for tile in tiles.clone() {
             let tokens = tile * width..((tile + 1) * width).min(self.plan.rows);
             // Rows that are read where they are have none beyond the last: the last tile begins with some of the one before.
             let skip = if self.reads_rows { width - tokens.len() } else { 0 };
@@ -69,9 +74,16 @@ impl Walk<'_> {
                 let stored = part.weight.storage() == Storage::Float;
                 let dtype = if stored { part.weight.dtype() } else { DType::F32 };
                 let kernel = kernels::float(self.isa, dtype, width);
+                let next = if p + 1 < parts.len() {
+                    sources[p + 1]
+                } else if tile + 1 < tiles.end {
+                    sources[0]
+                } else {
+                    self.next
+                };
                 let out = self.tiles[p].0.as_mut_ptr();
                 // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
-                unsafe { kernel(sources[p], self.plan.even_cols() / 2, x, width, out) };
+                unsafe { kernel(sources[p], self.plan.even_cols() / 2, x, width, out, next) };
             }
             // SAFETY: passed on.
             unsafe { self.finish_from(parts, skip, tokens, unit * UNIT) };
@@ -185,7 +197,7 @@ impl Walk<'_> {
 }
 
 /// The one or two panels of a strip.
-fn panels(part: &LinearPart<'_>, strip: usize) -> Range<usize> {
+pub(super) fn panels(part: &LinearPart<'_>, strip: usize) -> Range<usize> {
     2 * strip..(2 * strip + 2).min(part.weight.rows().div_ceil(PANEL))
 }
 

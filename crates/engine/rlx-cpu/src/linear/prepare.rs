@@ -126,17 +126,15 @@ impl Activations {
 /// Prepares the activations of a call: this thread's share of the rows and a barrier, or all of them for itself.
 ///
 /// # Safety
-/// `acts` and `buffer` (room for a row of f32) come from `plan`; the machine has `isa`.
+/// `acts` and `row`, which has room for a row, come from `plan`; the machine has `isa`.
 pub(crate) unsafe fn prepare(
     ctx: &ThreadCtx<'_>,
     isa: Isa,
     plan: &Plan,
     args: &LinearArgs<'_>,
     acts: &Activations,
-    buffer: *mut f32,
+    row: &mut [f32],
 ) {
-    // SAFETY: the buffer has room for a row and belongs to this thread.
-    let row = unsafe { std::slice::from_raw_parts_mut(buffer, plan.cols) };
     // Whole tiles where there are enough, so that threads do not write to the same cache lines.
     let granularity = if plan.rows < 64 * ctx.count() { 1 } else { TILE_ROWS };
     let tokens = if plan.redundant { 0..plan.rows } else { ctx.share(plan.rows, granularity) };

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::finish::finish;
+use super::items::panels;
 use super::pack::Storage;
 use super::plan::{INT8_TILE, MAX_TILE, Method, Plan, TILE_ROWS, TOKEN_BLOCK, UNIT};
 use super::prepare::{Activations, aligned_base, prepare};
@@ -40,22 +41,21 @@ pub fn linear(
     // SAFETY: the offsets lie inside the scratch; all but the activations are this thread's, and those are written in
     // disjoint rows and read after the barrier.
     unsafe {
-        let acts = Activations::new(&plan, base.add(at.activations));
-        let reads_rows = plan.reads_rows(args);
-        if !reads_rows {
-            prepare(ctx, isa, &plan, args, &acts, base.add(at.row).cast());
-        }
         let mut walk = Walk {
             isa,
             plan: &plan,
             args,
-            acts,
-            reads_rows,
+            acts: Activations::new(&plan, base.add(at.activations)),
+            reads_rows: plan.reads_rows(args),
             weights: base.add(at.weights),
             sums: base.add(at.sums).cast(),
             row: std::slice::from_raw_parts_mut(base.add(at.row).cast(), plan.cols),
             tiles: [const { Tile([0.0; MAX_TILE * UNIT]) }; 2],
+            next: [std::ptr::null(); 2],
         };
+        if !walk.reads_rows {
+            prepare(ctx, isa, &plan, args, &walk.acts, walk.row);
+        }
         walk.run(ctx, &work[0]);
     }
 }
@@ -108,6 +108,8 @@ pub(super) struct Walk<'a> {
     /// Room for one f32 row.
     pub(super) row: &'a mut [f32],
     pub(super) tiles: [Tile; 2],
+    /// The panels that this thread reads after those of the item at hand; those of the item itself if there are none.
+    pub(super) next: [*const u8; 2],
 }
 
 /// The items of one part: `strips` x `splits` of the tokens.
@@ -120,38 +122,93 @@ struct Items {
     splits: usize,
 }
 
-impl Walk<'_> {
+/// The parts that an item computes, and its number among the items of the first of them.
+type Located<'a> = (&'a [LinearPart<'a>], Items, usize);
+
+/// The runs of items that threads take: long ones first, so that weights stream, short ones last, so that threads are done at about
+/// the same time.
+struct Runs {
+    total: usize,
+    /// A run is this part of what is left.
+    shares: usize,
+    /// The number of a run, and its first item.
+    at: (usize, usize),
+}
+
+impl Runs {
+    fn new(total: usize, threads: usize, shares: usize) -> Runs {
+        Runs { total, shares: shares * threads, at: (0, 0) }
+    }
+
+    /// Run `index`, not below those asked for before; empty behind the last.
+    fn get(&mut self, index: usize) -> Range<usize> {
+        let len = |first: usize| ((self.total - first) / self.shares).max(1).min(self.total - first);
+        while self.at.0 < index {
+            self.at = (self.at.0 + 1, self.at.1 + len(self.at.1));
+        }
+        self.at.1..self.at.1 + len(self.at.1)
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// The parts that have items of their own: the second of a gate goes with the first.
+    fn parts(&self) -> &'a [LinearPart<'a>] {
+        let gated = matches!(self.args.epilogue, Epilogue::Gated(_));
+        if gated { &self.args.parts[..1] } else { self.args.parts }
+    }
+
+    fn total(&self, threads: usize) -> usize {
+        self.parts().iter().map(|part| self.items(part, threads)).map(|i| i.units * i.splits).sum()
+    }
+
+    /// Where item `item` is.
+    fn locate(&self, item: usize, threads: usize) -> Option<Located<'a>> {
+        let mut index = item;
+        for (p, part) in self.parts().iter().enumerate() {
+            let items = self.items(part, threads);
+            if index < items.units * items.splits {
+                let gated = self.parts().len() < self.args.parts.len();
+                return Some((if gated { self.args.parts } else { &self.args.parts[p..=p] }, items, index));
+            }
+            index -= items.units * items.splits;
+        }
+        None
+    }
+
+    /// The first panels of an item, unless its kernels do not care.
+    fn beginning(&self, (parts, items, index): Located<'a>) -> Option<[*const u8; 2]> {
+        let weight = parts[0].weight;
+        if items.method == Method::Bf16 || weight.storage() == Storage::Rows {
+            return None;
+        }
+        let panels = panels(&parts[0], index / items.splits);
+        Some([panels.start, panels.end - 1].map(|panel| weight.unit(panel).as_ptr()))
+    }
+
     /// # Safety
     /// The activations are prepared; the buffers have the plan's room; the machine has `isa`.
     unsafe fn run(&mut self, ctx: &ThreadCtx<'_>, counter: &WorkCounter) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the plan has a bf16 form only where the machine has AMX.
         let _tiles = self.plan.bf16_at.map(|_| unsafe { super::avx512::amx::Tiles::configure() });
-        let args = self.args;
-        let gated = matches!(args.epilogue, Epilogue::Gated(_));
-        let parts = if gated { &args.parts[..1] } else { args.parts };
-        let total: usize = parts.iter().map(|part| self.items(part, ctx.count())).map(|i| i.units * i.splits).sum();
         // Fixed point takes long over an item; threads wait for the last ones.
-        let shares = if self.plan.fixed_at.is_some() { 32 } else { 8 };
-        let chunk = (total / (shares * ctx.count())).max(1);
-        loop {
-            let first = counter.next() * chunk;
-            if first >= total {
-                return;
+        let shares = if self.plan.fixed_at.is_some() { 32 } else { 2 };
+        let mut runs = Runs::new(self.total(ctx.count()), ctx.count(), shares);
+        let mut taken = runs.get(counter.next());
+        let mut here = self.locate(taken.start, ctx.count());
+        while let Some(item) = here {
+            taken.start += 1;
+            if taken.is_empty() {
+                taken = runs.get(counter.next());
             }
-            for item in first..(first + chunk).min(total) {
-                let mut index = item;
-                for (p, part) in parts.iter().enumerate() {
-                    let items = self.items(part, ctx.count());
-                    if index < items.units * items.splits {
-                        let parts = if gated { args.parts } else { &args.parts[p..=p] };
-                        // SAFETY: passed on; the item is this thread's alone.
-                        unsafe { self.item(parts, items, index) };
-                        break;
-                    }
-                    index -= items.units * items.splits;
-                }
+            let after = self.locate(taken.start, ctx.count());
+            if let Some(next) = self.beginning(after.unwrap_or(item)) {
+                self.next = next;
             }
+            let (parts, items, index) = item;
+            // SAFETY: passed on; the item is this thread's alone.
+            unsafe { self.item(parts, items, index) };
+            here = after;
         }
     }
 
@@ -234,5 +291,28 @@ impl Walk<'_> {
         let up = parts.get(1).map(|part| (part, up));
         // SAFETY: this thread alone writes these tokens' results with these rows.
         unsafe { finish(self.isa, self.args, &parts[0], gate, up, tokens, first) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_cover_all_items_once_and_grow_shorter() {
+        for total in [0, 1, 5, 96, 1000] {
+            for (threads, shares) in [(1, 2), (2, 2), (3, 32)] {
+                // Each thread asks for rising numbers, but not for all of them.
+                let runs: Vec<Range<usize>> = (0..total + 2)
+                    .map(|index| {
+                        let mut runs = Runs::new(total, threads, shares);
+                        runs.get(index / 2);
+                        runs.get(index)
+                    })
+                    .collect();
+                assert!(runs.iter().map(|run| run.len()).is_sorted_by(|a, b| a >= b));
+                assert_eq!(runs.into_iter().flatten().collect::<Vec<_>>(), (0..total).collect::<Vec<_>>());
+            }
+        }
     }
 }

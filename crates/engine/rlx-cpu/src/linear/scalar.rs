@@ -20,6 +20,7 @@ pub(crate) unsafe fn int8<F: Format>(
     meta: *const GroupMeta,
     tokens: usize,
     out: *mut f32,
+    _next: *const u8,
 ) {
     // SAFETY: the caller's promises give the lengths.
     let (panel, q, meta) = unsafe {
@@ -140,6 +141,7 @@ pub(crate) unsafe fn float<const DTYPE: u8>(
     x: FloatLines,
     tokens: usize,
     out: *mut f32,
+    _next: [*const u8; 2],
 ) {
     let dtype = super::kernels::float_dtype(DTYPE);
     for (p, panel) in panels.into_iter().enumerate() {

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::float::columns;
-use super::unpack::{HALF, group_scales, integer_scales, lines, prefetch, super_scales};
+use super::unpack::{FAR, HALF, group_scales, integer_scales, lines, prefetch, super_scales};
 use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, PANEL};
 use crate::linear::lines::{SHORT_LINE, for_each_token};
 use crate::linear::plan::{FIXED_BLOCK, FIXED_MAX, FIXED_WEIGHT_LENGTH, UNIT, fixed_run};
@@ -152,7 +152,7 @@ pub(crate) unsafe fn quants_to_fixed<F: Format>(panel: *const u8, groups: usize,
             let shared: [_; 2] = std::array::from_fn(|half| super_scales::<F>(header, half));
             for g in 0..count {
                 for line in 0..F::BITS {
-                    prefetch(quants.wrapping_add(64 * line));
+                    prefetch(quants.wrapping_add(64 * line), quants.wrapping_add(FAR + 64 * line));
                 }
                 let (run, place) = ((first + g) / groups_of_run, (first + g) % groups_of_run);
                 let own = scales.add(run * (1 + mins) * PANEL);

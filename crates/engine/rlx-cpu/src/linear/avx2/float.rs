@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::unpack::{HALF, load_f16};
-use crate::linear::format::PANEL;
+use crate::linear::format::{self, PANEL};
 use crate::linear::kernels;
 use crate::linear::lines::{FloatLines, LINE};
 use crate::linear::plan::UNIT;
@@ -22,6 +22,7 @@ pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
     x: FloatLines,
     _tokens: usize,
     out: *mut f32,
+    next: [*const u8; 2],
 ) {
     for p in 0..2 {
         if p == 1 && panels[1] == panels[0] {
@@ -30,11 +31,12 @@ pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
         // SAFETY: the caller's promises.
         unsafe {
             let out = out.add(p * PANEL);
+            let next = if p == 0 && panels[1] != panels[0] { panels[1] } else { next[0] };
             // Few tokens: several sums per result hide the latency of the FMA.
             if T <= 2 {
-                tile::<DTYPE, T, 2>(panels[p], pairs, x, out);
+                tile::<DTYPE, T, 2>(panels[p], pairs, x, out, next);
             } else {
-                tile::<DTYPE, T, 1>(panels[p], pairs, x, out);
+                tile::<DTYPE, T, 1>(panels[p], pairs, x, out, next);
             }
         }
     }
@@ -51,24 +53,28 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
     pairs: usize,
     x: FloatLines,
     out: *mut f32,
+    next: *const u8,
 ) {
     let mut sums = [[[_mm256_setzero_ps(); T]; 2]; U];
     // SAFETY: pairs below `pairs` lie in the panel and the tile.
     unsafe {
+        let bytes = 2 * PANEL * kernels::float_dtype(DTYPE).block_bytes();
         // The lines of a single token are one.
-        let together = if T == 1 { pairs.max(1) } else { LINE / 2 };
+        let together = if T == 1 { 2 * LINE } else { LINE / 2 };
         for first in (0..pairs).step_by(together) {
             let x = FloatLines { first: x.first.add(first / (LINE / 2) * x.line), ..x };
+            let ahead = format::ahead(panel, next, first * bytes, pairs * bytes, PREFETCH);
+            let panel = panel.add(first * bytes);
             let count = (pairs - first).min(together);
             let mut pair = 0;
             while pair + U <= count {
                 for (u, sums) in sums.iter_mut().enumerate() {
-                    step::<DTYPE, T>(panel, first + pair + u, x.columns_from(2 * (pair + u)), sums);
+                    step::<DTYPE, T>([panel, ahead], pair + u, x.columns_from(2 * (pair + u)), sums);
                 }
                 pair += U;
             }
             while pair < count {
-                step::<DTYPE, T>(panel, first + pair, x.columns_from(2 * pair), &mut sums[0]);
+                step::<DTYPE, T>([panel, ahead], pair, x.columns_from(2 * pair), &mut sums[0]);
                 pair += 1;
             }
         }
@@ -84,14 +90,14 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
     }
 }
 
-/// Two columns of a panel times `T` tokens, whose values are at `x` and every line on.
+/// Two columns of a panel times `T` tokens, whose values are at `x` and every line on; as far behind `ahead` lies what is fetched.
 ///
 /// # Safety
 /// As [`float`], with `pair` below the number of pairs.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn step<const DTYPE: u8, const T: usize>(
-    panel: *const u8,
+    [panel, ahead]: [*const u8; 2],
     pair: usize,
     x: FloatLines,
     sums: &mut [[__m256; T]; 2],
@@ -99,10 +105,9 @@ unsafe fn step<const DTYPE: u8, const T: usize>(
     // SAFETY: the caller's promises; prefetches may go beyond the end.
     unsafe {
         let bytes = 2 * PANEL * kernels::float_dtype(DTYPE).block_bytes();
-        let at = panel.add(pair * bytes);
         if T <= 2 {
             for line in 0..bytes / 64 {
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH + 64 * line).cast());
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(pair * bytes + 64 * line).cast());
             }
         }
         for (c, column) in columns::<DTYPE>(panel, pair).into_iter().enumerate() {

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::unpack::{HALF, group_scales, lines, prefetch, super_scales};
-use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS};
+use super::unpack::{FAR, HALF, group_scales, lines, prefetch, super_scales};
+use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, ahead};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
 
@@ -20,17 +20,18 @@ pub(crate) unsafe fn int8<F: Format>(
     meta: *const GroupMeta,
     tokens: usize,
     out: *mut f32,
+    next: *const u8,
 ) {
     // SAFETY: the caller's promises; the parts cover the tile.
     unsafe {
         match tokens {
-            1 => part::<F, 1, 2>(panel, 0, groups, q, meta, tokens, out),
-            2 => part::<F, 2, 2>(panel, 0, groups, q, meta, tokens, out),
+            1 => part::<F, 1, 2>([panel, next], 0, groups, q, meta, tokens, out),
+            2 => part::<F, 2, 2>([panel, next], 0, groups, q, meta, tokens, out),
             _ => {
                 for half in 0..2 {
                     for t in (0..tokens).step_by(4) {
                         let out = out.add(t * UNIT);
-                        part::<F, 4, 1>(panel, half, groups, q.add(t * GROUP_QUANTS), meta.add(t), tokens, out);
+                        part::<F, 4, 1>([panel, next], half, groups, q.add(t * GROUP_QUANTS), meta.add(t), tokens, out);
                     }
                 }
             }
@@ -45,7 +46,7 @@ pub(crate) unsafe fn int8<F: Format>(
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn part<F: Format, const N: usize, const H: usize>(
-    panel: *const u8,
+    [panel, next]: [*const u8; 2],
     first: usize,
     groups: usize,
     mut q: *const i8,
@@ -61,16 +62,19 @@ unsafe fn part<F: Format, const N: usize, const H: usize>(
         while left > 0 {
             let count = left.min(BLOCK_GROUPS);
             let mut quants = header.add(F::header_bytes(count));
+            let far = |p: *const u8| ahead(panel, next, p.addr() - panel.addr(), F::panel_bytes(groups), FAR);
             let shared: [_; H] = std::array::from_fn(|h| super_scales::<F>(header, first + h));
             if H == 2 {
+                let far = far(header);
                 for line in 0..F::header_bytes(BLOCK_GROUPS).div_ceil(64) {
-                    prefetch(header.wrapping_add(64 * line));
+                    prefetch(header.wrapping_add(64 * line), far.wrapping_add(64 * line));
                 }
             }
             for g in 0..count {
                 if H == 2 {
+                    let far = far(quants);
                     for line in 0..F::BITS {
-                        prefetch(quants.wrapping_add(64 * line));
+                        prefetch(quants.wrapping_add(64 * line), far.wrapping_add(64 * line));
                     }
                 }
                 for h in 0..H {

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use crate::linear::format::{CODEBOOK, Format, PANEL};
 
 /// Weights are fetched from memory into the second-level cache this far ahead of the arithmetic,
-const FAR: usize = 4096;
+pub(super) const FAR: usize = 4096;
 /// and this far ahead into the first: few of its misses can wait for memory at a time.
 const NEAR: usize = 512;
 
@@ -207,12 +207,12 @@ pub(super) unsafe fn integer_scales<F: Format>(header: *const u8, half: usize, g
     _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(bytes, bytes))
 }
 
-/// Fetches what comes after the line at `p`; the addresses may lie beyond the end.
+/// Fetches the line at `far`, and what comes soon after the one at `p`; the addresses may lie beyond the end.
 #[inline(always)]
-pub(super) fn prefetch(p: *const u8) {
+pub(super) fn prefetch(p: *const u8, far: *const u8) {
     // SAFETY: prefetching never faults.
     unsafe {
-        _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(FAR).cast());
+        _mm_prefetch::<_MM_HINT_T1>(far.cast());
         _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(NEAR).cast());
     }
 }

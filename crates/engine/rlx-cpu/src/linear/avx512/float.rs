@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::unpack::load_f16;
-use crate::linear::format::PANEL;
+use crate::linear::format::{self, PANEL};
 use crate::linear::kernels;
 use crate::linear::lines::{FloatLines, LINE, TokenOffsets, for_each_token};
 use crate::linear::plan::UNIT;
@@ -22,21 +22,23 @@ pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
     x: FloatLines,
     _tokens: usize,
     out: *mut f32,
+    next: [*const u8; 2],
 ) {
     // SAFETY: the caller's promises.
     unsafe {
         if T >= 4 {
-            return tile::<DTYPE, T, 2, 1>(panels, pairs, x, out);
+            return tile::<DTYPE, T, 2, 1>(panels, pairs, x, out, next);
         }
         // Few tokens: a panel at a time, one stream; several sums per result hide the latency of the FMA.
         for (p, panel) in panels.into_iter().enumerate() {
             if p > 0 && panel == panels[0] {
                 break;
             }
+            let next = [if p == 0 && panels[1] != panel { panels[1] } else { next[0] }];
             if T == 1 {
-                tile::<DTYPE, T, 1, 4>([panel], pairs, x, out.add(p * PANEL));
+                tile::<DTYPE, T, 1, 4>([panel], pairs, x, out.add(p * PANEL), next);
             } else {
-                tile::<DTYPE, T, 1, 2>([panel], pairs, x, out.add(p * PANEL));
+                tile::<DTYPE, T, 1, 2>([panel], pairs, x, out.add(p * PANEL), next);
             }
         }
     }
@@ -53,25 +55,32 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const P: usize, const U: usize>(
     pairs: usize,
     x: FloatLines,
     out: *mut f32,
+    next: [*const u8; P],
 ) {
     let mut sums = [[[_mm512_setzero_ps(); T]; P]; U];
     let offsets = TokenOffsets::new(x.token);
     // SAFETY: pairs below `pairs` lie in the panels and the tile.
     unsafe {
+        let bytes = 2 * PANEL * kernels::float_dtype(DTYPE).block_bytes();
         // The lines of a single token are one.
-        let together = if T == 1 { pairs.max(1) } else { LINE / 2 };
+        let together = if T == 1 { 2 * LINE } else { LINE / 2 };
         for first in (0..pairs).step_by(together) {
             let x = x.first.add(first / (LINE / 2) * x.line);
+            let mut ahead = [std::ptr::null(); P];
+            for p in 0..P {
+                ahead[p] = format::ahead(panels[p], next[p], first * bytes, pairs * bytes, PREFETCH);
+            }
+            let panels = panels.map(|panel| panel.add(first * bytes));
             let count = (pairs - first).min(together);
             let mut pair = 0;
             while pair + U <= count {
                 for (u, sums) in sums.iter_mut().enumerate() {
-                    step::<DTYPE, T, P>(panels, first + pair + u, x.add(2 * (pair + u)), offsets, sums);
+                    step::<DTYPE, T, P>(panels, ahead, pair + u, x.add(2 * (pair + u)), offsets, sums);
                 }
                 pair += U;
             }
             while pair < count {
-                step::<DTYPE, T, P>(panels, first + pair, x.add(2 * pair), offsets, &mut sums[0]);
+                step::<DTYPE, T, P>(panels, ahead, pair, x.add(2 * pair), offsets, &mut sums[0]);
                 pair += 1;
             }
         }
@@ -87,7 +96,7 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const P: usize, const U: usize>(
     }
 }
 
-/// Two columns of `P` panels times `T` tokens, whose values are at `x` and every line on.
+/// Two columns of `P` panels times `T` tokens, whose values are at `x` and every line on; as far behind `ahead` lies what is fetched.
 ///
 /// # Safety
 /// As [`float`], with `pair` below the number of pairs.
@@ -95,6 +104,7 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const P: usize, const U: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
 unsafe fn step<const DTYPE: u8, const T: usize, const P: usize>(
     panels: [*const u8; P],
+    ahead: [*const u8; P],
     pair: usize,
     x: *const f32,
     offsets: TokenOffsets,
@@ -107,17 +117,17 @@ unsafe fn step<const DTYPE: u8, const T: usize, const P: usize>(
         for c in 0..2 {
             let mut column = [_mm512_setzero_ps(); P];
             for p in 0..P {
-                let pair = panels[p].add(pair * 2 * bytes);
+                let at = panels[p].add(pair * 2 * bytes);
                 if T <= 8 && c == 0 {
                     for line in 0..2 * bytes / 64 {
-                        _mm_prefetch::<_MM_HINT_T0>(pair.wrapping_add(PREFETCH + 64 * line).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(ahead[p].wrapping_add(pair * 2 * bytes + 64 * line).cast());
                     }
                 }
                 column[p] = match DTYPE {
-                    kernels::F32 => _mm512_loadu_ps(pair.add(64 * c).cast()),
-                    kernels::F16 => load_f16(pair.add(32 * c)),
+                    kernels::F32 => _mm512_loadu_ps(at.add(64 * c).cast()),
+                    kernels::F16 => load_f16(at.add(32 * c)),
                     _ => {
-                        let both = _mm512_loadu_si512(pair.cast());
+                        let both = _mm512_loadu_si512(at.cast());
                         let high = _mm512_set1_epi32(0xFFFF_0000u32 as i32);
                         let bits = if c == 0 { _mm512_slli_epi32::<16>(both) } else { _mm512_and_si512(both, high) };
                         _mm512_castsi512_ps(bits)

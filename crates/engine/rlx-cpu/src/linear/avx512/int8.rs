@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::unpack::{group_scales, lines, super_scales};
-use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS};
+use crate::linear::format::{self, BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
 
@@ -25,12 +25,12 @@ impl Ahead {
         }
     }
 
-    /// Fetches what comes after the line at `p`; the addresses may lie beyond the end.
+    /// Fetches the line at `far`, and what comes soon after the one at `p`.
     #[inline(always)]
-    fn prefetch(self, p: *const u8) {
+    fn prefetch(self, p: *const u8, far: *const u8) {
         // SAFETY: prefetching never faults.
         unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(self.second).cast());
+            _mm_prefetch::<_MM_HINT_T1>(far.cast());
             if self.first > 0 {
                 _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(self.first).cast());
             }
@@ -50,6 +50,7 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
     mut meta: *const GroupMeta,
     _tokens: usize,
     out: *mut f32,
+    next: *const u8,
 ) {
     let ahead = Ahead::of::<F>();
     let mut sums = [_mm512_setzero_ps(); T];
@@ -61,15 +62,20 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
             let count = left.min(BLOCK_GROUPS);
             let mut quants = header.add(F::header_bytes(count));
             let shared = super_scales::<F>(header);
+            let far = |p: *const u8| {
+                format::ahead(panel, next, p.addr() - panel.addr(), F::panel_bytes(groups), ahead.second)
+            };
             if T <= 2 {
+                let far = far(header);
                 for line in 0..F::header_bytes(BLOCK_GROUPS).div_ceil(64) {
-                    ahead.prefetch(header.wrapping_add(64 * line));
+                    ahead.prefetch(header.wrapping_add(64 * line), far.wrapping_add(64 * line));
                 }
             }
             for g in 0..count {
                 if T <= 2 {
+                    let far = far(quants);
                     for line in 0..F::BITS {
-                        ahead.prefetch(quants.wrapping_add(64 * line));
+                        ahead.prefetch(quants.wrapping_add(64 * line), far.wrapping_add(64 * line));
                     }
                 }
                 let weights = lines::<F>(quants);
