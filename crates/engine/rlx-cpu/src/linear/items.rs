@@ -11,6 +11,7 @@ use super::lines::{FloatLines, LINE};
 use super::pack::{PackedMatrix, Storage};
 use super::plan::{FIXED_BLOCK, INT8_TILE, MAX_TILE, UNIT, int8_tile_rows};
 use super::run::Walk;
+use crate::math::simd::prefetch_second;
 
 impl Walk<'_> {
     /// Rows `unit * 32..` of `parts` (a gate has two) times the int8 tiles `tiles`.
@@ -60,6 +61,7 @@ impl Walk<'_> {
         }
         let width = self.plan.float_tile;
         for tile in tiles.clone() {
+            self.fetch_next(parts, tile - tiles.start..tile + 1 - tiles.start, tiles.len());
             let tokens = tile * width..((tile + 1) * width).min(self.plan.rows);
             // Rows that are read where they are have none beyond the last: the last tile begins with some of the one before.
             let skip = if self.reads_rows { width - tokens.len() } else { 0 };
@@ -140,7 +142,8 @@ impl Walk<'_> {
                 scales[p][i..].fill(source.1);
             }
         }
-        for tile in tiles {
+        for tile in tiles.clone() {
+            self.fetch_next(parts, tile - tiles.start..tile + 1 - tiles.start, tiles.len());
             let (x, meta) = self.acts.fixed_tile(tile);
             for (p, part) in parts.iter().enumerate() {
                 let kernel = kernels::fixed(self.isa, part.weight.dtype(), width);
@@ -150,6 +153,19 @@ impl Walk<'_> {
             }
             // SAFETY: passed on.
             unsafe { self.finish(parts, tokens(&(tile..tile + 1)), unit * UNIT) };
+        }
+    }
+
+    /// Fetches a share of the panels of the next item, `share` of `tiles` tiles: while this item's are in the cache the memory would be
+    /// idle, and then be waited for.
+    fn fetch_next(&self, parts: &[LinearPart<'_>], share: Range<usize>, tiles: usize) {
+        if tiles == 1 {
+            return;
+        }
+        let bytes = parts[0].weight.unit(0).len();
+        let lines = bytes / 64 * share.start / tiles..bytes / 64 * share.end / tiles;
+        for panel in self.next {
+            prefetch_second(panel.wrapping_add(64 * lines.start), 64 * lines.len());
         }
     }
 
