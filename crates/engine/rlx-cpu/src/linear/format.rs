@@ -284,6 +284,7 @@ pub(crate) fn scale_min<F: Format>(header: &[u8], group: usize, s: usize, row: u
 }
 
 /// What comes `distance` bytes after byte `at` of a panel of `len`: in it, or in the panel that is read next.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn ahead(panel: *const u8, next: *const u8, at: usize, len: usize, distance: usize) -> *const u8 {
     match (at + distance).checked_sub(len) {

@@ -20,6 +20,7 @@ pub(crate) struct FloatLines {
     pub(crate) token: usize,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl FloatLines {
     /// The lines from column `column` of the first on.
     #[inline(always)]
@@ -30,6 +31,7 @@ impl FloatLines {
 
 /// Distances between tokens' lines: every address is one of two pointers and one of these times 1, 2 or 4, as instructions can say it.
 /// With a pointer for each of fourteen tokens there would not be enough registers.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct TokenOffsets {
     one: usize,
@@ -37,6 +39,7 @@ pub(crate) struct TokenOffsets {
     five: usize,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl TokenOffsets {
     #[inline(always)]
     pub(crate) fn new(token: usize) -> TokenOffsets {
