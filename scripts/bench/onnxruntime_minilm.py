@@ -4,7 +4,9 @@
 Builds the ONNX graph from model.safetensors (opset 17: MatMul, Softmax, LayerNormalization, Erf-GELU), checks the first values of its
 vectors, and measures the cases of the example; mixed lengths are padded to the longest.
 
-    python scripts/bench/onnxruntime_minilm.py DIR [THREADS]
+    python scripts/bench/onnxruntime_minilm.py DIR [THREADS] [--turns]
+
+With --turns each number of a case, a line of standard input, is answered by the seconds of one run: see embed_in_turn.py.
 
 Requirements (Python 3.11): onnxruntime onnx numpy safetensors
 """
@@ -101,11 +103,18 @@ def main():
     assert np.abs(first[:3] - [0.03324157, 0.00440607, -0.00627695]).max() < 1e-5, first[:3]
     print(f"onnxruntime {onnxruntime.__version__}, {threads} threads")
     row = lambda n, seed: [101] + [1996 + (i * 5 + seed) % 8 for i in range(n - 2)] + [102]
-    for name, rows in [
+    cases = [
         ("128 tokens, batch 1", [row(128, 0)]),
         ("128 tokens, batch 32", [row(128, i) for i in range(32)]),
         ("5..256 tokens, batch 32", [row(5 + (i * 97) % 252, i) for i in range(32)]),
-    ]:
+    ]
+    if "--turns" in sys.argv:
+        for line in sys.stdin:
+            start = time.perf_counter()
+            embed(cases[int(line)][1])
+            print(time.perf_counter() - start, flush=True)
+        return
+    for name, rows in cases:
         embed(rows)
         times = []
         while len(times) < ROUNDS or sum(times) < SECONDS:

@@ -1,7 +1,11 @@
 //! Texts per second of a model: texts of 128 tokens by one and by 32, and mixed lengths of 5 to 256 tokens.
 //!
-//! `cargo run --release -p rlx-embed --example embed_speed -- DIR [THREADS] [--profile]`
+//! `cargo run --release -p rlx-embed --example embed_speed -- DIR [THREADS] [--profile | --turns]`
+//!
+//! With `--turns` each number of a case, a line of standard input, is answered by the seconds of one run:
+//! `scripts/bench/embed_in_turn.py` compares with others in this way.
 
+use std::io::BufRead;
 use std::time::Instant;
 
 use rlx_cli::run::report::profile_table;
@@ -30,6 +34,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Every length from 5 to 256 about equally often, in no order.
         ("5..256 tokens, batch 32", (0..32).map(|i| text(5 + (i * 97) % 252, i)).collect()),
     ];
+    if args.iter().any(|arg| arg == "--turns") {
+        for line in std::io::stdin().lock().lines() {
+            let (_, texts) = cases.get(line?.trim().parse::<usize>()?).ok_or("there is no such case")?;
+            let start = Instant::now();
+            model.embed_into(texts, Prompt::None, &mut Vec::new())?;
+            println!("{}", start.elapsed().as_secs_f64());
+        }
+        return Ok(());
+    }
     for (name, texts) in cases {
         let mut out = Vec::new();
         let mut run = || -> Result<(f64, usize), rlx_embed::EmbedError> {
