@@ -58,22 +58,17 @@ impl TokenOffsets {
     #[inline(always)]
     pub(crate) fn place(self, first: *const f32, seventh: *const f32, t: usize) -> *const f32 {
         let TokenOffsets { one, three, five } = self;
-        match t {
-            0 => first,
-            1 => first.wrapping_add(one),
-            2 => first.wrapping_add(2 * one),
-            3 => first.wrapping_add(three),
-            4 => first.wrapping_add(4 * one),
-            5 => first.wrapping_add(five),
-            6 => first.wrapping_add(2 * three),
-            7 => seventh,
-            8 => seventh.wrapping_add(one),
-            9 => seventh.wrapping_add(2 * one),
-            10 => seventh.wrapping_add(three),
-            11 => seventh.wrapping_add(4 * one),
-            12 => seventh.wrapping_add(five),
-            _ => seventh.wrapping_add(2 * three),
-        }
+        let (from, t) = if t < 7 { (first, t) } else { (seventh, t - 7) };
+        let distance = match t {
+            0 => 0,
+            1 => one,
+            2 => 2 * one,
+            3 => three,
+            4 => 4 * one,
+            5 => five,
+            _ => 2 * three,
+        };
+        from.wrapping_add(distance)
     }
 }
 
