@@ -61,7 +61,7 @@ impl Walk<'_> {
         }
         let width = self.plan.float_tile;
         for tile in tiles.clone() {
-            self.fetch_next(parts, tile - tiles.start..tile + 1 - tiles.start, tiles.len());
+            self.fetch_next(parts, tile, &tiles);
             let tokens = tile * width..((tile + 1) * width).min(self.plan.rows);
             // Rows that are read where they are have none beyond the last: the last tile begins with some of the one before.
             let skip = if self.reads_rows { width - tokens.len() } else { 0 };
@@ -78,7 +78,7 @@ impl Walk<'_> {
                 let kernel = kernels::float(self.isa, dtype, width);
                 let next = if p + 1 < parts.len() {
                     sources[p + 1]
-                } else if tile + 1 < tiles.end {
+                } else if tile + 1 < tiles.end || self.next[0].is_null() {
                     sources[0]
                 } else {
                     self.next
@@ -143,7 +143,7 @@ impl Walk<'_> {
             }
         }
         for tile in tiles.clone() {
-            self.fetch_next(parts, tile - tiles.start..tile + 1 - tiles.start, tiles.len());
+            self.fetch_next(parts, tile, &tiles);
             let (x, meta) = self.acts.fixed_tile(tile);
             for (p, part) in parts.iter().enumerate() {
                 let kernel = kernels::fixed(self.isa, part.weight.dtype(), width);
@@ -156,16 +156,17 @@ impl Walk<'_> {
         }
     }
 
-    /// Fetches a share of the panels of the next item, `share` of `tiles` tiles: while this item's are in the cache the memory would be
-    /// idle, and then be waited for.
-    fn fetch_next(&self, parts: &[LinearPart<'_>], share: Range<usize>, tiles: usize) {
-        if tiles == 1 {
+    /// Fetches one of as many shares of the next item's panels as there are tiles: while this item's are in the cache the memory would
+    /// be idle, and then be waited for.
+    fn fetch_next(&self, parts: &[LinearPart<'_>], tile: usize, tiles: &Range<usize>) {
+        if tiles.len() == 1 || self.next[0].is_null() {
             return;
         }
-        let bytes = parts[0].weight.unit(0).len();
-        let lines = bytes / 64 * share.start / tiles..bytes / 64 * share.end / tiles;
+        let lines = parts[0].weight.unit(0).len() / 64;
+        let until = |tile: usize| lines * (tile - tiles.start) / tiles.len();
+        let (first, last) = (until(tile), until(tile + 1));
         for panel in self.next {
-            prefetch_second(panel.wrapping_add(64 * lines.start), 64 * lines.len());
+            prefetch_second(panel.wrapping_add(64 * first), 64 * (last - first));
         }
     }
 

@@ -108,7 +108,7 @@ pub(super) struct Walk<'a> {
     /// Room for one f32 row.
     pub(super) row: &'a mut [f32],
     pub(super) tiles: [Tile; 2],
-    /// The panels that this thread reads after those of the item at hand; those of the item itself if there are none.
+    /// The panels that this thread reads after those of the item at hand: its own if there are none, null if weights are not in panels.
     pub(super) next: [*const u8; 2],
 }
 
