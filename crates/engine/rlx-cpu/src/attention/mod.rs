@@ -10,7 +10,7 @@
 //! | few (decoding) | dot products along the head, straight from the stored type |
 //! | many (prefill) | tiles of keys and values as f32, products with query rows in the lanes |
 //! | many, on AMX from keys kept as F16 or Q8, or allowed by [`Precision::Bf16`] | tiles of bf16 |
-//! | many, by AVX-512 on AMD's processors unless [`Precision::F32`] | tiles of integers of 12 to 15 bits |
+//! | many, by AVX-512 otherwise, unless [`Precision::F32`] | tiles of integers of 12 to 15 bits |
 //!
 //! When there are fewer items than the threads need, long contexts are cut: parts are kept in scratch memory and combined
 //! after a barrier (flash decoding). When every thread can own whole key/value heads and there are few tokens, there is no

@@ -174,23 +174,22 @@ impl Plan {
 /// What computes tiles of more than a few rows, and how many rows they may have.
 fn many_kernel(args: &AttentionArgs<'_>, isa: Isa) -> (Kernel, usize) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(unit) = super::tiles::Unit::of(isa).filter(|&unit| may_round(args, unit)) {
+    if let Some(unit) = rounding_unit(args, isa) {
         return (Kernel::Tiles(unit), super::tiles::TILE_ROWS);
     }
     let _ = (args, isa);
     (Kernel::Many, TILE_ROWS)
 }
 
-/// Whether keys and values may be rounded to what `unit` takes. A cache of F32 is a promise of f32 arithmetic.
+/// The unit of 16-bit numbers that may compute this call. A cache of F32 is a promise of f32 arithmetic; without a cache, only
+/// those who ask for bf16 get it.
 #[cfg(target_arch = "x86_64")]
-fn may_round(args: &AttentionArgs<'_>, unit: super::tiles::Unit) -> bool {
+fn rounding_unit(args: &AttentionArgs<'_>, isa: Isa) -> Option<super::tiles::Unit> {
     let cache = args.cache.map(|cache| cache.layout().dtype);
-    let allowed = match args.precision {
-        Precision::F32 => false,
-        Precision::Auto => unit == super::tiles::Unit::Fixed || cache.is_some(),
-        Precision::Bf16 => true,
-    };
-    allowed && cache != Some(KvDType::F32) && !args.bias.is_some()
+    if args.precision == Precision::F32 || cache == Some(KvDType::F32) || args.bias.is_some() {
+        return None;
+    }
+    super::tiles::Unit::of(isa, args.precision == Precision::Bf16 || cache.is_some())
 }
 
 /// Tokens of a part where `items` with `work` tokens in all, `longest` at most, are too few for the threads; `usize::MAX` otherwise.

@@ -328,9 +328,10 @@ fn check(case: Case) {
                 // bf16 queries, keys, weights and values: 2^-9 each at most.
                 (Isa::Amx, Precision::Bf16, _) => 5e-5,
                 (Isa::Amx, Precision::Auto, Some(_)) => 5e-5,
-                // Integers, on AMD's processors: values of 12 bits lose 0.29 / 2047 of the largest of 64, for a square of 2e-7 where that is
+                // Integers: values of 12 bits lose 0.29 / 2047 of the largest of 64, for a square of 2e-7 where that is
                 // three times what is usual; weights of 14 bits as much again where many are small.
-                (Isa::Avx512, Precision::Auto | Precision::Bf16, None | Some(KvDType::F16)) => 1e-6,
+                (Isa::Avx512, Precision::Auto | Precision::Bf16, None | Some(KvDType::F16))
+                | (Isa::Amx, Precision::Auto, None) => 1e-6,
                 (_, _, None) => 1e-11,
                 (_, _, Some(KvDType::F16)) => 1e-9,
                 (_, _, Some(KvDType::Q8)) => 2e-6,

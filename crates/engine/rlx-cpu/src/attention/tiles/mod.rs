@@ -49,13 +49,21 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    /// The unit that kernels of this level may use, if the machine has it and it is faster than f32.
-    pub(super) fn of(isa: Isa) -> Option<Unit> {
+    /// The fastest unit that kernels of this level may use. Only where `coarse` may numbers be rounded to bf16's 8 bits.
+    pub(super) fn of(isa: Isa, coarse: bool) -> Option<Unit> {
         match isa {
-            Isa::Amx if is_x86_feature_detected!("avx512bf16") => Some(Unit::Amx),
-            // Twice the rate of f32 FMA on AMD's processors, the same on Intel's.
-            Isa::Avx512 if crate::isa::is_amd() => Some(Unit::Fixed),
+            Isa::Amx if coarse && Unit::Amx.is_available() => Some(Unit::Amx),
+            // Twice the products of an f32 FMA, on as many ports.
+            Isa::Avx512 | Isa::Amx => Some(Unit::Fixed),
             _ => None,
+        }
+    }
+
+    /// Whether this machine has it.
+    fn is_available(self) -> bool {
+        match self {
+            Unit::Amx => Isa::Amx.is_available() && is_x86_feature_detected!("avx512bf16"),
+            Unit::Fixed => Isa::Avx512.is_available(),
         }
     }
 }
@@ -93,8 +101,7 @@ pub(super) fn work_floats(columns: usize, k_pad: usize, v_pad: usize) -> usize {
 /// # Panics
 /// If the processor lacks the unit.
 pub(super) fn many(unit: Unit, tile: &mut Tile<'_>) {
-    let isa = if unit == Unit::Amx { Isa::Amx } else { Isa::Avx512 };
-    assert!(isa.is_available() && Unit::of(isa) == Some(unit));
+    assert!(unit.is_available());
     // SAFETY: the features are there, and with AMX so is the right to use it.
     unsafe {
         match unit {
