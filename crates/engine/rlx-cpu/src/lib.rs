@@ -16,7 +16,7 @@ mod shared;
 pub use attention::{KvDType, SeqSpan};
 pub use exec::{CpuCrossCache, CpuError, CpuOptions, CpuProgram, CpuState, CrossRef, Input, StepTimes, WeightData};
 pub use isa::{Isa, IsaError};
-pub use limits::Limits;
+pub use limits::{Limits, MemoryProbe};
 pub use linear::{
     Epilogue, LinearArgs, LinearError, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
     linear, scratch_bytes,

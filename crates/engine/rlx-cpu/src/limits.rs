@@ -6,9 +6,11 @@ use rlx_mem::AlignedBuf;
 
 use crate::{Isa, SharedSlice, ThreadCtx, ThreadPool};
 
-/// Bytes that are read to measure the memory: beyond every cache.
-const MEMORY_BYTES: usize = 1 << 30;
-/// Measurements of each figure; the best counts.
+/// Bytes that are read to measure the memory: few where they can be driven out of the caches, else beyond every cache.
+const MEMORY_BYTES: usize = if cfg!(target_arch = "x86_64") { 1 << 26 } else { 1 << 30 };
+/// Measurements of the memory; the median counts.
+const MEMORY_ROUNDS: usize = 25;
+/// Measurements of each figure of arithmetic; the best counts.
 const ROUNDS: usize = 8;
 /// Iterations of a block of independent instructions in a round of arithmetic: some 10 ms.
 const ITERATIONS: usize = 2_000_000;
@@ -29,12 +31,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Measures with `threads` threads, in about a second. Takes 1 GB of memory meanwhile.
+    /// Measures with `threads` threads, in about a second.
     pub fn measure(threads: usize) -> Limits {
         let pool = ThreadPool::new(threads);
         let best = Isa::detect();
         Limits {
-            dram_read_gb_s: memory(&pool, best),
+            dram_read_gb_s: MemoryProbe::new(threads).read_gb_s(),
             f32_gflops: arithmetic(&pool, || f32_block(best, ITERATIONS)),
             int8_gops: (best >= Isa::Avx2).then(|| arithmetic(&pool, || int8_block(best, ITERATIONS))),
             amx_bf16_gflops: (best == Isa::Amx).then(|| arithmetic(&pool, || tile_block(best, false))),
@@ -43,49 +45,90 @@ impl Limits {
     }
 }
 
-/// The least seconds in which all threads did `work` at once.
-fn best_seconds(pool: &ThreadPool, work: &(dyn Fn(&ThreadCtx<'_>) + Sync)) -> f64 {
-    let mut seconds = [f64::INFINITY; 1];
-    let shared = SharedSlice::new(&mut seconds);
+/// Measures how fast memory can be read, again and again: on a shared machine that changes from one second to the next.
+pub struct MemoryProbe {
+    pool: ThreadPool,
+    buffer: AlignedBuf<u64>,
+    best: Isa,
+}
+
+impl MemoryProbe {
+    /// A probe of `threads` threads.
+    pub fn new(threads: usize) -> MemoryProbe {
+        let pool = ThreadPool::new(threads);
+        let mut buffer = AlignedBuf::<u64>::zeroed(MEMORY_BYTES / 8);
+        let all = SharedSlice::new(&mut buffer);
+        // Pages are real only once they are written; the thread that reads a part also places it.
+        pool.run(&|ctx| {
+            // SAFETY: the shares are disjoint.
+            unsafe { all.part(ctx.share(all.len(), SHARE_UNIT)) }.fill(1);
+        });
+        MemoryProbe { pool, buffer, best: Isa::detect() }
+    }
+
+    /// Bytes that this probe keeps.
+    pub fn bytes(&self) -> usize {
+        MEMORY_BYTES
+    }
+
+    /// The rate at which all threads read memory just now, in 10^9 bytes per second; the caches have nothing of it. Takes some
+    /// 0.1 s.
+    pub fn read_gb_s(&mut self) -> f64 {
+        let best = self.best;
+        let all = SharedSlice::new(&mut self.buffer);
+        // SAFETY: nothing is written any more.
+        let part = |ctx: &ThreadCtx<'_>| unsafe { &all.all()[ctx.share(all.len(), SHARE_UNIT)] };
+        let mut seconds = [0.0; MEMORY_ROUNDS];
+        time_rounds(&self.pool, &mut seconds, &|ctx| evict(part(ctx)), &|ctx| {
+            std::hint::black_box(read(best, part(ctx)));
+        });
+        seconds.sort_by(f64::total_cmp);
+        MEMORY_BYTES as f64 / seconds[MEMORY_ROUNDS / 2] / 1e9
+    }
+}
+
+/// Elements that a thread's share of the memory is a multiple of: 2 MB, so that pages are not shared.
+const SHARE_UNIT: usize = 1 << 18;
+
+/// The seconds in which all threads did `work` at once, once for each of `seconds`; `before` each, they did that.
+fn time_rounds(
+    pool: &ThreadPool,
+    seconds: &mut [f64],
+    before: &(dyn Fn(&ThreadCtx<'_>) + Sync),
+    work: &(dyn Fn(&ThreadCtx<'_>) + Sync),
+) {
+    let shared = SharedSlice::new(seconds);
     pool.run(&|ctx| {
-        for _ in 0..ROUNDS {
+        for round in 0..shared.len() {
+            before(ctx);
             ctx.barrier();
             let start = Instant::now();
             work(ctx);
             ctx.barrier();
             if ctx.index() == 0 {
-                // SAFETY: only thread 0 touches it.
-                let best = unsafe { &mut shared.part(0..1)[0] };
-                *best = best.min(start.elapsed().as_secs_f64());
+                // SAFETY: only thread 0 touches them.
+                unsafe { shared.part(round..round + 1)[0] = start.elapsed().as_secs_f64() };
             }
         }
     });
-    seconds[0]
 }
 
 /// 10^9 operations per second over all threads; `block` tells how many it did.
 fn arithmetic(pool: &ThreadPool, block: impl Fn() -> u64 + Sync) -> f64 {
     let operations = block();
-    let seconds = best_seconds(pool, &|_| {
+    let mut seconds = [0.0; ROUNDS];
+    time_rounds(pool, &mut seconds, &|_| (), &|_| {
         block();
     });
-    operations as f64 * pool.threads() as f64 / seconds / 1e9
+    let best = seconds.into_iter().fold(f64::INFINITY, f64::min);
+    operations as f64 * pool.threads() as f64 / best / 1e9
 }
 
-fn memory(pool: &ThreadPool, best: Isa) -> f64 {
-    let mut buffer = AlignedBuf::<u64>::zeroed(MEMORY_BYTES / 8);
-    let all = SharedSlice::new(&mut buffer);
-    // Pages are real only once they are written; the thread that reads a part also places it.
-    pool.run(&|ctx| {
-        // SAFETY: the shares are disjoint.
-        unsafe { all.part(ctx.share(all.len(), 1 << 18)) }.fill(1);
-    });
-    let seconds = best_seconds(pool, &|ctx| {
-        // SAFETY: nothing is written any more.
-        let data = unsafe { all.all() };
-        std::hint::black_box(read(best, &data[ctx.share(data.len(), 1 << 18)]));
-    });
-    MEMORY_BYTES as f64 / seconds / 1e9
+/// Drives `data` out of every cache, where the machine lets programs do that.
+fn evict(data: &[u64]) {
+    #[cfg(target_arch = "x86_64")]
+    x86::flush(data);
+    let _ = data;
 }
 
 /// Reads everything, in four streams.
@@ -170,6 +213,16 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use crate::linear::Tiles;
+
+    /// Drives `data` out of every cache.
+    pub(super) fn flush(data: &[u64]) {
+        for line in data.chunks(8) {
+            // SAFETY: the line is there; flushing changes no memory.
+            unsafe { _mm_clflush(line.as_ptr().cast()) };
+        }
+        // SAFETY: a fence touches nothing.
+        unsafe { _mm_mfence() };
+    }
 
     /// Bytes ahead of the loads that are fetched.
     const AHEAD: usize = 2048;

@@ -18,7 +18,7 @@ pub use cross::{CrossCache, CrossEntry, CrossStore};
 pub use device::Device;
 pub use error::RuntimeError;
 pub use options::{CompileOptions, KvType, Precision, SessionOptions};
-pub use rlx_cpu::{CrossRef, Isa, Limits};
+pub use rlx_cpu::{CrossRef, Isa, Limits, MemoryProbe};
 pub use session::{Entry, Logits, SequenceId, Session};
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use rlx_core::CoreError;
-use rlx_runtime::{Entry, Logits, Session, StepProfile};
+use rlx_runtime::{Entry, Logits, MemoryProbe, Session, StepProfile};
 
 /// What to time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,9 @@ pub struct Measurement {
     pub test: Test,
     /// One figure per repetition, in order.
     pub samples: Vec<f64>,
+    /// The rate at which memory could be read before the first repetition and after each, in 10^9 bytes per second; empty if that
+    /// was not measured.
+    pub memory_gb_s: Vec<f64>,
     /// Times per step over all repetitions, if asked for.
     pub profile: Vec<StepProfile>,
 }
@@ -45,13 +48,15 @@ pub struct Measurement {
 impl Measurement {
     /// The median of the samples; 0 if there are none.
     pub fn median(&self) -> f64 {
-        let mut sorted = self.samples.clone();
-        sorted.sort_by(f64::total_cmp);
-        match sorted.len() {
-            0 => 0.0,
-            n if n % 2 == 1 => sorted[n / 2],
-            n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
-        }
+        median(&self.samples).unwrap_or(0.0)
+    }
+
+    /// The share of the memory rate that reading `bytes_per_token` took: the median over the repetitions, each held against the
+    /// rates before and after it. None if those were not measured.
+    pub fn share_of_memory(&self, bytes_per_token: usize) -> Option<f64> {
+        let rates = self.memory_gb_s.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0 * 1e9);
+        let shares = self.samples.iter().zip(rates).map(|(sample, rate)| bytes_per_token as f64 * sample / rate);
+        median(&shares.collect::<Vec<_>>())
     }
 
     /// The slowest.
@@ -65,7 +70,19 @@ impl Measurement {
     }
 }
 
-/// Runs `test` once to warm up and then `repeat` times, each time on a fresh sequence. Stops early once `stopped`.
+/// The middle of `values`; none of none.
+pub(super) fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(sorted[n / 2]),
+        n => Some((sorted[n / 2 - 1] + sorted[n / 2]) / 2.0),
+    }
+}
+
+/// Runs `test` once to warm up and then `repeat` times, each time on a fresh sequence, with the memory measured by `probe` between
+/// them. Stops early once `stopped`.
 ///
 /// # Errors
 /// If the session does not allow sequences this long.
@@ -74,18 +91,23 @@ pub fn measure(
     test: Test,
     repeat: usize,
     profile: bool,
+    mut probe: Option<&mut MemoryProbe>,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Measurement, CoreError> {
     let ids = fixed_ids(test.tokens() + 1, session.vocab());
-    let mut measurement = Measurement { test, samples: Vec::with_capacity(repeat), profile: vec![] };
+    let mut measurement =
+        Measurement { test, samples: Vec::with_capacity(repeat), memory_gb_s: vec![], profile: vec![] };
     run(session, test, &ids)?;
     session.set_profiling(profile);
+    let mut memory = || probe.as_mut().map(|probe| probe.read_gb_s());
+    measurement.memory_gb_s.extend(memory());
     for _ in 0..repeat {
         if stopped() {
             break;
         }
         let seconds = run(session, test, &ids)?;
         measurement.samples.push(test.tokens() as f64 / seconds.max(f64::MIN_POSITIVE));
+        measurement.memory_gb_s.extend(memory());
     }
     measurement.profile = session.profile();
     session.set_profiling(false);
@@ -131,11 +153,20 @@ mod tests {
 
     #[test]
     fn figures_of_samples() {
-        let of = |samples: &[f64]| Measurement { test: Test::Prompt(1), samples: samples.to_vec(), profile: vec![] };
+        let of = |samples: &[f64]| Measurement {
+            test: Test::Prompt(1),
+            samples: samples.to_vec(),
+            memory_gb_s: vec![],
+            profile: vec![],
+        };
         assert_eq!(of(&[3.0, 1.0, 2.0]).median(), 2.0);
         assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]).median(), 2.5);
         assert_eq!((of(&[3.0, 1.0]).min(), of(&[3.0, 1.0]).max()), (1.0, 3.0));
         assert_eq!(of(&[]).median(), 0.0);
+        assert_eq!(of(&[1.0]).share_of_memory(1), None);
+        // Two million bytes for a token: 2, 3 and 8 GB/s, of 4, 4 and 8.
+        let measured = Measurement { memory_gb_s: vec![5.0, 3.0, 5.0, 11.0], ..of(&[1000.0, 1500.0, 4000.0]) };
+        assert_eq!(measured.share_of_memory(2_000_000), Some(0.75));
     }
 
     #[test]

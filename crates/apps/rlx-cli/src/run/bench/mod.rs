@@ -9,9 +9,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use rlx_core::fetch::ModelSource;
 use rlx_ir::batch;
-use rlx_runtime::{Device, Executable, Isa, Limits, SessionOptions};
+use rlx_runtime::{Device, Executable, Isa, Limits, MemoryProbe, SessionOptions};
 use serde_json::{Value, json};
 
+use measure::median;
 pub use measure::{Measurement, Test, measure};
 
 use super::args::{KvArgs, PlanArgs, load_options, merge_path};
@@ -74,7 +75,7 @@ struct Args {
     isa: Isa,
     #[command(flatten)]
     kv: KvArgs,
-    /// Measure in the same run what the machine can do: memory bandwidth and arithmetic
+    /// Measure in the same run what the machine can do: memory bandwidth (around each repetition of a test) and arithmetic
     #[arg(long)]
     limits: bool,
     #[command(flatten)]
@@ -132,11 +133,10 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
             return Ok(ExitCode::from(130));
         }
     }
-    // After the tests, since it takes memory of its own.
     let limits: Option<Vec<(usize, Limits)>> = args.limits.then(|| {
         let measured = threads.iter().map(|&count| {
             ctx.note(&format!("measuring the limits of {count} threads"));
-            (count, Limits::measure(count))
+            (count, limits_beside(&rows, count, Limits::measure(count)))
         });
         measured.collect()
     });
@@ -146,6 +146,13 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
         ctx.print(&result_text(&rows, limits.as_deref()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `limits` of `threads` threads, with the memory's as it was while the `rows` were measured, if it was.
+fn limits_beside(rows: &[Row], threads: usize, limits: Limits) -> Limits {
+    let of_threads = rows.iter().filter(|row| row.threads == threads);
+    let rates: Vec<f64> = of_threads.flat_map(|row| &row.measurement.memory_gb_s).copied().collect();
+    Limits { dram_read_gb_s: median(&rates).unwrap_or(limits.dram_read_gb_s), ..limits }
 }
 
 fn default_threads() -> usize {
@@ -170,6 +177,9 @@ fn measure_all(
     stopped: &dyn Fn() -> bool,
     ctx: &Context<'_>,
 ) -> anyhow::Result<Vec<Row>> {
+    // Before the model, so that its bytes are in every peak of memory, and can be taken off.
+    let mut probe = args.limits.then(|| MemoryProbe::new(threads));
+    let probe_bytes = probe.as_ref().map_or(0, MemoryProbe::bytes) as u64;
     let (mut model_args, quant) = model_args(args, threads);
     merge_path(&mut model_args, args.path.clone())?;
     let options = load_options(&model_args, &quant, None);
@@ -191,7 +201,8 @@ fn measure_all(
         args.plan.note_plan(ctx, || {
             explain(&test.name(), loaded.model.executable().as_ref(), &[(batch::TOKEN_COUNT, tokens)])
         })?;
-        let measurement = measure(&mut session, *test, args.repeat, args.plan.profile, stopped)?;
+        let probe = probe.as_mut().filter(|_| matches!(test, Test::Generate(_)));
+        let measurement = measure(&mut session, *test, args.repeat, args.plan.profile, probe, stopped)?;
         args.plan.note_profile(ctx, &test.name(), &measurement.profile);
         if stopped() {
             break;
@@ -200,7 +211,7 @@ fn measure_all(
             measurement,
             threads,
             load_ms: millis(loaded.load_time),
-            peak_rss: peak_rss_bytes(),
+            peak_rss: peak_rss_bytes().map(|peak| peak.saturating_sub(probe_bytes)),
             kv_bytes: session.kv_bytes(),
             model: loaded.model.info().name.clone(),
             isa: args.isa.to_string(),
@@ -230,9 +241,8 @@ fn model_args(args: &Args, threads: usize) -> (ModelArgs, QuantArgs) {
 
 /// Share of the memory bandwidth that a generation test used, by the weights alone: what is read of the KV cache comes
 /// on top.
-fn share(row: &Row, limits: &[(usize, Limits)]) -> Option<f64> {
-    let limit = limits.iter().find(|(threads, _)| *threads == row.threads)?.1.dram_read_gb_s;
-    Some(row.cost.bytes_per_token as f64 * row.measurement.median() / (limit * 1e9))
+fn share(row: &Row) -> Option<f64> {
+    row.measurement.share_of_memory(row.cost.bytes_per_token)
 }
 
 fn result_json(rows: &[Row], limits: Option<&[(usize, Limits)]>) -> Value {
@@ -250,11 +260,12 @@ fn result_json(rows: &[Row], limits: Option<&[(usize, Limits)]>) -> Value {
                 "model": row.model,
                 "isa": row.isa,
             });
-            if let (Some(limits), Test::Generate(_)) = (limits, row.measurement.test) {
+            if let (Some(_), Test::Generate(_)) = (limits, row.measurement.test) {
                 value["weight_bytes"] = row.cost.weight_bytes.into();
                 value["bytes_per_token"] = row.cost.bytes_per_token.into();
                 value["parameters_per_token"] = row.cost.parameters_per_token.into();
-                value["share_of_bandwidth"] = json!(share(row, limits));
+                value["share_of_bandwidth"] = json!(share(row));
+                value["memory_gb_s"] = json!(row.measurement.memory_gb_s);
             }
             value
         })
@@ -297,8 +308,8 @@ fn result_text(rows: &[Row], limits: Option<&[(usize, Limits)]>) -> String {
             format!("{:.1}", row.load_ms),
             row.peak_rss.map_or("-".to_owned(), bytes),
         ];
-        if let (Some(limits), Test::Generate(_)) = (limits, measured.test) {
-            line.push(share(row, limits).map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0)));
+        if let (Some(_), Test::Generate(_)) = (limits, measured.test) {
+            line.push(share(row).map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0)));
         }
         table.push(line);
     }
@@ -328,7 +339,12 @@ mod tests {
 
     fn row(test: Test, threads: usize) -> Row {
         Row {
-            measurement: Measurement { test, samples: vec![9.0, 10.0, 30.0], profile: vec![] },
+            measurement: Measurement {
+                test,
+                samples: vec![9.0, 10.0, 30.0],
+                memory_gb_s: vec![20.0; 4],
+                profile: vec![],
+            },
             threads,
             load_ms: 12.5,
             peak_rss: Some(5_000_000),
