@@ -71,7 +71,7 @@ fn main() {
         let mut scratch = vec![0u8; conv1d_scratch_bytes(&args, isa, threads)];
         let scratch = SharedSlice::new(&mut scratch);
         let mut convolve = || {
-            let work = [WorkCounter::default(), WorkCounter::default()];
+            let work = [WorkCounter::new(threads), WorkCounter::new(threads)];
             pool.run(&|ctx| conv1d(ctx, isa, &work, scratch, &args));
         };
         let flops = 2.0 * (made * out * inner * taps) as f64;
@@ -88,7 +88,7 @@ fn main() {
         let mut room = vec![0u8; scratch_bytes(made, &[shape], false, Precision::F32, isa, threads)];
         let room = SharedSlice::new(&mut room);
         let mut multiply = || {
-            let work = [WorkCounter::default()];
+            let work = [WorkCounter::new(threads)];
             let parts = [LinearPart { weight: &matrix, bias: None, out: z }];
             let args = LinearArgs {
                 rows: made,

@@ -46,7 +46,7 @@ impl Setup {
         let out = RowsOut { data: SharedSlice::new(&mut out), stride: rows };
         let mut best = f64::INFINITY;
         for _ in 0..repeats {
-            let work: Vec<WorkCounter> = weights.iter().map(|_| WorkCounter::default()).collect();
+            let work: Vec<WorkCounter> = weights.iter().map(|_| WorkCounter::new(self.pool.threads())).collect();
             let start = self.now();
             self.pool.run(&|ctx| {
                 for (weight, work) in weights.iter().zip(&work) {

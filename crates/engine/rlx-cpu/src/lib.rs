@@ -12,6 +12,7 @@ pub mod moe;
 mod pool;
 pub mod rows;
 mod shared;
+mod work;
 
 pub use attention::{KvDType, SeqSpan};
 pub use exec::{CpuCrossCache, CpuError, CpuOptions, CpuProgram, CpuState, CrossRef, Input, StepTimes, WeightData};
@@ -21,5 +22,6 @@ pub use linear::{
     Epilogue, LinearArgs, LinearError, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
     linear, scratch_bytes,
 };
-pub use pool::{ThreadCtx, ThreadPool, WorkCounter};
+pub use pool::{ThreadCtx, ThreadPool};
 pub use shared::SharedSlice;
+pub use work::WorkCounter;

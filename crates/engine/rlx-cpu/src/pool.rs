@@ -107,23 +107,6 @@ impl Waiter {
     }
 }
 
-/// Hands out the indices of a step's work to whichever thread asks first.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct WorkCounter(AtomicUsize);
-
-impl WorkCounter {
-    /// The next index that nobody has taken; the caller stops at its own limit.
-    pub fn next(&self) -> usize {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Starts again at 0. Only between jobs, or where a barrier orders it against every `next`.
-    pub fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-}
-
 /// A fixed set of threads; the caller of [`ThreadPool::run`] is one of them.
 pub struct ThreadPool {
     shared: Arc<Shared>,

@@ -168,7 +168,7 @@ fn convolutions_equal_plain_sums() {
                         };
                         let mut scratch = vec![0u8; conv::conv1d_scratch_bytes(&args, isa, threads)];
                         let scratch = SharedSlice::new(&mut scratch);
-                        let work: Vec<WorkCounter> = (0..2).map(|_| WorkCounter::default()).collect();
+                        let work: Vec<WorkCounter> = (0..2).map(|_| WorkCounter::new(threads)).collect();
                         pool.run(&|ctx| conv::conv1d(ctx, isa, &work, scratch, &args));
                         let want = expected(case, &x, &weight, bias.as_deref(), &runs, rows);
                         for (i, &want) in want.iter().enumerate() {

@@ -73,7 +73,7 @@ fn check(case: Case, dtype: DType, precision: Precision, isa: Isa, threads: usiz
     };
     // Stale numbers in memory must not matter.
     let mut out = vec![f32::NAN; rows * width];
-    let work = [WorkCounter::default(), WorkCounter::default()];
+    let work = [WorkCounter::new(threads), WorkCounter::new(threads)];
     let mut args = MoeArgs {
         rows,
         x: RowsIn { data: &x, stride: width },

@@ -118,11 +118,26 @@ pub trait State: Send {
     /// # Errors
     /// If inputs do not fit the graph.
     fn run(&mut self, step: &Step<'_>) -> Result<(), RuntimeError>;
+    /// Output number `index` of the last run, where the state has it: a device brings outputs to the host as it ends a run.
+    ///
+    /// # Errors
+    /// If there is no such output, or no run came to its end.
+    fn output(&self, index: usize) -> Result<&[f32], RuntimeError>;
+    /// As [`State::output`], to be changed.
+    ///
+    /// # Errors
+    /// As there.
+    fn output_mut(&mut self, index: usize) -> Result<&mut [f32], RuntimeError>;
     /// Copies output number `index` of the last run into `out`, whose earlier content is replaced.
     ///
     /// # Errors
-    /// If there is no such output.
-    fn read_output(&mut self, index: usize, out: &mut Vec<f32>) -> Result<(), RuntimeError>;
+    /// As [`State::output`].
+    fn read_output(&self, index: usize, out: &mut Vec<f32>) -> Result<(), RuntimeError> {
+        let data = self.output(index)?;
+        out.clear();
+        out.extend_from_slice(data);
+        Ok(())
+    }
     /// Makes blocks `0..count` usable.
     fn reserve_blocks(&mut self, count: usize);
     /// Copies block `from` over block `to`.

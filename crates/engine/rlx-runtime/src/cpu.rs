@@ -105,11 +105,12 @@ impl State for CpuSessionState {
         Ok(self.0.run(step.bindings, &inputs, &spans, step.cross)?)
     }
 
-    fn read_output(&mut self, index: usize, out: &mut Vec<f32>) -> Result<(), RuntimeError> {
-        let data = self.0.output(index)?;
-        out.clear();
-        out.extend_from_slice(data);
-        Ok(())
+    fn output(&self, index: usize) -> Result<&[f32], RuntimeError> {
+        Ok(self.0.output(index)?)
+    }
+
+    fn output_mut(&mut self, index: usize) -> Result<&mut [f32], RuntimeError> {
+        Ok(self.0.output_mut(index)?)
     }
 
     fn reserve_blocks(&mut self, count: usize) {

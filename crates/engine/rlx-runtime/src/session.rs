@@ -70,7 +70,6 @@ pub struct Session {
     pub(crate) blocks: BlockAllocator,
     sequences: BTreeMap<SequenceId, Sequence>,
     next: u32,
-    logits: Vec<f32>,
 }
 
 impl Session {
@@ -122,7 +121,6 @@ impl Session {
             blocks: BlockAllocator::default(),
             sequences: BTreeMap::new(),
             next: 0,
-            logits: Vec::new(),
         })
     }
 
@@ -304,22 +302,20 @@ impl Session {
             spans: &spans,
             cross: &cross,
         })?;
-        self.state.read_output(layout.logits, &mut self.logits)?;
-
         for entry in entries {
             self.sequence_mut(entry.sequence)?.tokens.extend_from_slice(entry.tokens);
         }
         Ok(())
     }
 
-    /// The logits of the last step, one row of [`Session::vocab`] per token that asked.
+    /// The logits of the last step, one row of [`Session::vocab`] per token that asked; empty before the first.
     pub fn logits(&self) -> &[f32] {
-        &self.logits
+        self.state.output(self.layout.logits).unwrap_or_default()
     }
 
     /// The logits of the last step, to be changed in place by a sampler.
     pub fn logits_mut(&mut self) -> &mut [f32] {
-        &mut self.logits
+        self.state.output_mut(self.layout.logits).unwrap_or_default()
     }
 
     /// Appends `tokens` to a sequence in chunks of [`SessionOptions::prefill_chunk`]. After each chunk `progress` is told how

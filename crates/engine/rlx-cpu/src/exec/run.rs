@@ -13,9 +13,6 @@ use super::{CpuError, CpuProgram, CpuState};
 use crate::attention::SeqSpan;
 use crate::{SharedSlice, WorkCounter};
 
-/// Counters that a step may hand work out with.
-pub(super) const COUNTERS_PER_STEP: usize = 4;
-
 /// Data of one graph input.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
@@ -41,18 +38,18 @@ impl CpuState {
         let program = std::sync::Arc::clone(&self.program);
         let lens: Vec<usize> = spans.iter().map(|span| span.len).collect();
         let plan = self.plan(&program.graph.bind_derived(bindings, &lens)?)?;
-        self.current = None;
         check_inputs(&program, &plan, inputs)?;
         self.check_spans(spans)?;
         let spans = SpanTable::new(&program.graph, spans);
         spans.check(&program.graph, &plan)?;
+        self.current = None;
         if self.arena.len() * 4 < plan.arena_bytes {
             self.arena = AlignedBuf::zeroed(plan.arena_bytes / 4);
         }
         copy_inputs(&program, &plan, inputs, &mut self.arena);
 
         let counters = &self.counters;
-        counters.iter().for_each(WorkCounter::reset);
+        counters.iter().flatten().for_each(WorkCounter::reset);
         let views = self.kv.views();
         let cross_cache = self.cross.clone();
         let mut cross_store = cross_cache.as_ref().map(|cache| cache.lock());
@@ -79,13 +76,15 @@ impl CpuState {
 
         program.pool.run(&|ctx| {
             let mut last = times.is_some().then(Instant::now);
-            for (index, step) in steps.iter().enumerate() {
-                if matches!(step, Kernel::Nothing) {
-                    continue;
-                }
-                let work = &counters[index * COUNTERS_PER_STEP..][..COUNTERS_PER_STEP];
+            let computed = steps.iter().enumerate().filter(|(_, step)| !matches!(step, Kernel::Nothing));
+            for (turn, (index, step)) in computed.enumerate() {
+                let work = &counters[turn % 2];
                 step.run(ctx, isa, work, scratch);
                 ctx.barrier();
+                if ctx.index() == 0 {
+                    // Nobody takes from them again before the barrier of the next step.
+                    work.iter().for_each(WorkCounter::reset);
+                }
                 if let (Some(times), Some(start), 0) = (&times, &mut last, ctx.index()) {
                     let now = Instant::now();
                     // SAFETY: only thread 0 touches the times.

@@ -1,6 +1,7 @@
 //! What changes while a program runs: the arena, scratch memory, the KV cache.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ pub struct CpuState {
     pub(super) scratch: AlignedBuf<u8>,
     pub(super) kv: KvStore,
     pub(super) cross: Option<Arc<CpuCrossCache>>,
-    pub(super) counters: Vec<WorkCounter>,
+    /// Counters of a step and of the next: they take turns.
+    pub(super) counters: [[WorkCounter; 2]; 2],
     pub(super) times: Option<Vec<(u64, Duration)>>,
 }
 
@@ -33,9 +35,9 @@ impl CpuState {
     /// Fresh state with a KV cache of the given type and block length.
     pub fn new(program: Arc<CpuProgram>, kv: KvDType, block_len: usize) -> CpuState {
         let kv = KvStore::new(&program.graph, kv, block_len);
-        let counters = (0..program.graph.nodes().len() * super::run::COUNTERS_PER_STEP).map(|_| WorkCounter::default());
+        let counter = || WorkCounter::new(program.pool.threads());
         CpuState {
-            counters: counters.collect(),
+            counters: [[counter(), counter()], [counter(), counter()]],
             program,
             plans: HashMap::new(),
             current: None,
@@ -77,10 +79,24 @@ impl CpuState {
     /// # Errors
     /// If there is no such output, or nothing has run.
     pub fn output(&self, index: usize) -> Result<&[f32], CpuError> {
+        Ok(&self.arena[self.output_place(index)?])
+    }
+
+    /// As [`CpuState::output`], to be changed until the next run.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn output_mut(&mut self, index: usize) -> Result<&mut [f32], CpuError> {
+        let place = self.output_place(index)?;
+        Ok(&mut self.arena[place])
+    }
+
+    /// Where in the arena an output is.
+    fn output_place(&self, index: usize) -> Result<Range<usize>, CpuError> {
         let (_, value) = self.program.graph.outputs().get(index).ok_or(CpuError::Output(index))?;
         let plan = self.current.as_ref().ok_or(CpuError::Output(index))?;
         let start = plan.offsets[value.index()] / 4;
-        Ok(&self.arena[start..start + plan.elements[value.index()]])
+        Ok(start..start + plan.elements[value.index()])
     }
 
     /// Makes KV blocks `0..count` usable.

@@ -8,6 +8,7 @@ use super::pack::Storage;
 use super::plan::{INT8_TILE, MAX_TILE, Method, Plan, TILE_ROWS, TOKEN_BLOCK, UNIT};
 use super::prepare::{Activations, aligned_base, prepare};
 use super::{Epilogue, LinearArgs, LinearPart, Prologue};
+use crate::work::Stretches;
 use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
 
 /// Results of a tile of tokens times a unit of rows.
@@ -125,31 +126,6 @@ struct Items {
 /// The parts that an item computes, and its number among the items of the first of them.
 type Located<'a> = (&'a [LinearPart<'a>], Items, usize);
 
-/// The runs of items that threads take: long ones first, so that weights stream, short ones last, so that threads are done at about
-/// the same time.
-struct Runs {
-    total: usize,
-    /// A run is this part of what is left.
-    shares: usize,
-    /// The number of a run, and its first item.
-    at: (usize, usize),
-}
-
-impl Runs {
-    fn new(total: usize, threads: usize, shares: usize) -> Runs {
-        Runs { total, shares: shares * threads, at: (0, 0) }
-    }
-
-    /// Run `index`, not below those asked for before; empty behind the last.
-    fn get(&mut self, index: usize) -> Range<usize> {
-        let len = |first: usize| ((self.total - first) / self.shares).max(1).min(self.total - first);
-        while self.at.0 < index {
-            self.at = (self.at.0 + 1, self.at.1 + len(self.at.1));
-        }
-        self.at.1..self.at.1 + len(self.at.1)
-    }
-}
-
 impl<'a> Walk<'a> {
     /// The parts that have items of their own: the second of a gate goes with the first.
     fn parts(&self) -> &'a [LinearPart<'a>] {
@@ -191,24 +167,16 @@ impl<'a> Walk<'a> {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the plan has a bf16 form only where the machine has AMX.
         let _tiles = self.plan.bf16_at.map(|_| unsafe { super::avx512::amx::Tiles::configure() });
-        // Fixed point takes long over an item; threads wait for the last ones.
-        let shares = if self.plan.fixed_at.is_some() { 32 } else { 2 };
-        let mut runs = Runs::new(self.total(ctx.count()), ctx.count(), shares);
-        let mut taken = runs.get(counter.next());
-        let mut here = self.locate(taken.start, ctx.count());
-        while let Some(item) = here {
-            taken.start += 1;
-            if taken.is_empty() {
-                taken = runs.get(counter.next());
-            }
-            let after = self.locate(taken.start, ctx.count());
-            if let Some(next) = self.beginning(after.unwrap_or(item)) {
+        let mut all = Stretches::new(counter, self.total(ctx.count()), ctx.index());
+        while let Some(item) = all.next() {
+            let Some(here) = self.locate(item, ctx.count()) else { break };
+            let after = all.after(item).and_then(|after| self.locate(after, ctx.count()));
+            if let Some(next) = self.beginning(after.unwrap_or(here)) {
                 self.next = next;
             }
-            let (parts, items, index) = item;
+            let (parts, items, index) = here;
             // SAFETY: passed on; the item is this thread's alone.
             unsafe { self.item(parts, items, index) };
-            here = after;
         }
     }
 
@@ -291,28 +259,5 @@ impl<'a> Walk<'a> {
         let up = parts.get(1).map(|part| (part, up));
         // SAFETY: this thread alone writes these tokens' results with these rows.
         unsafe { finish(self.isa, self.args, &parts[0], gate, up, tokens, first) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_cover_all_items_once_and_grow_shorter() {
-        for total in [0, 1, 5, 96, 1000] {
-            for (threads, shares) in [(1, 2), (2, 2), (3, 32)] {
-                // Each thread asks for rising numbers, but not for all of them.
-                let runs: Vec<Range<usize>> = (0..total + 2)
-                    .map(|index| {
-                        let mut runs = Runs::new(total, threads, shares);
-                        runs.get(index / 2);
-                        runs.get(index)
-                    })
-                    .collect();
-                assert!(runs.iter().map(|run| run.len()).is_sorted_by(|a, b| a >= b));
-                assert_eq!(runs.into_iter().flatten().collect::<Vec<_>>(), (0..total).collect::<Vec<_>>());
-            }
-        }
     }
 }

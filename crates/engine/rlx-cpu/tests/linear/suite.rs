@@ -151,7 +151,7 @@ impl Case {
             epilogue,
             precision: self.precision,
         };
-        let work = [WorkCounter::default()];
+        let work = [WorkCounter::new(self.threads)];
         let scratch = SharedSlice::new(&mut scratch);
         pool.run(&|ctx| linear(ctx, self.isa, &work, scratch, &args));
         outs

@@ -21,6 +21,7 @@ impl Ahead {
         match (crate::isa::is_amd(), F::BITS) {
             (false, _) => Ahead { second: 4096, first: 512 },
             (true, 8) => Ahead { second: 2048, first: 0 },
+            (true, 4) => Ahead { second: 7168, first: 0 },
             (true, _) => Ahead { second: 6144, first: 0 },
         }
     }
