@@ -97,14 +97,15 @@ pub(super) fn gops(value: f64) -> String {
 }
 
 fn decode(measured: &[Measured]) -> String {
-    let header = ["model", "MB read per token", "tok/s", "GB/s", "share of DRAM", "llama.cpp tok/s", "ratio"];
+    let header = ["model", "MB a token", "tok/s", "GB/s", "DRAM GB/s", "share of DRAM", "llama.cpp tok/s", "ratio"];
     let row = |m: &Measured| {
         let speed = m.ours(|run| Some(run.tokens_per_second[2]));
         let bytes = m.ours(|run| run.bytes_per_token);
         let rate = speed.zip(bytes).map(|(speed, bytes)| speed * bytes / 1e9);
-        let share = rate.zip(m.dram()).map(|(rate, dram)| rate / dram);
+        let share = percent(m.ours(|run| run.share_of_bandwidth));
         let theirs = m.theirs(|run| Some(run.tokens_per_second[2]));
-        let cells = [megabytes(bytes), number(speed), number(rate), percent(share), number(theirs), times(m.ratio(2))];
+        let ratio = times(m.ratio(2));
+        let cells = [megabytes(bytes), number(speed), number(rate), number(m.dram()), share, number(theirs), ratio];
         std::iter::once(m.model.clone()).chain(cells).collect()
     };
     table(&header, measured.iter().map(row))
@@ -174,8 +175,8 @@ mod tests {
             "Measured on: cpu. Kernels: amx. llama.cpp: commit abc, flash attention on.",
             "| DRAM read | 30.0 GB/s |",
             "| AMX bf16 | 5.9 Top/s |",
-            "| a | 400 | 60.0 | 24.0 | 80 % | 30.0 | 2.00x |",
-            "| b | 400 | 60.0 | 24.0 | 80 % | - | - |",
+            "| a | 400 | 60.0 | 24.0 | 30.0 | 80 % | 30.0 | 2.00x |",
+            "| b | 400 | 60.0 | 24.0 | 30.0 | 80 % | - | - |",
             "| a | 1,500 | 399 | 3.76x | 1,900 | 380 | 5.00x | 1,680 | 28 % |",
             "| a | 404 | 60 | 520 | 56 | - | 210 |",
             "| a | `--isa avx2` | 1,500 | 1,900 | 60.0 |",

@@ -26,6 +26,8 @@ pub(super) struct Run {
     pub(super) tokens_per_second: [f64; 3],
     /// Bytes that one decoded token reads.
     pub(super) bytes_per_token: Option<f64>,
+    /// The part of the memory's rate that these are, measured around each repetition.
+    pub(super) share_of_bandwidth: Option<f64>,
     /// Parameters that one decoded token is multiplied with.
     pub(super) parameters_per_token: Option<f64>,
     /// Bytes of all weights but tables that are looked up in.
@@ -193,6 +195,7 @@ fn our_run(answer: &Value) -> Result<Run> {
     Ok(Run {
         tokens_per_second,
         bytes_per_token: decode["bytes_per_token"].as_f64(),
+        share_of_bandwidth: decode["share_of_bandwidth"].as_f64(),
         parameters_per_token: decode["parameters_per_token"].as_f64(),
         weight_bytes: decode["weight_bytes"].as_f64(),
         peak_rss_bytes: largest("peak_rss_bytes"),
@@ -302,7 +305,7 @@ pub(super) mod tests {
                 { "test": "pp128", "tokens_per_second": 1500.0, "peak_rss_bytes": 500e6, "kv_bytes": 15e6 },
                 { "test": "pp512", "tokens_per_second": 1900.0, "peak_rss_bytes": 520e6, "kv_bytes": 60e6 },
                 { "test": "tg64", "tokens_per_second": 60.0, "bytes_per_token": 400e6, "weight_bytes": 500e6,
-                    "parameters_per_token": 596e6, "load_ms": 210.0, "isa": "amx" },
+                    "share_of_bandwidth": 0.8, "parameters_per_token": 596e6, "load_ms": 210.0, "isa": "amx" },
             ],
             "limits": { "dram_read_gb_s": 30.0, "f32_gflops": 400.0, "int8_gops": 1600.0, "amx_bf16_gflops": 5900.0,
                 "amx_int8_gops": null },
