@@ -1,8 +1,9 @@
 //! Speed of the linear kernels: `cargo bench -p rlx-cpu --bench linear -- [decode] [prefill] [pack] [TYPE...] [--threads N] [--isa I]
-//! [--precision f32|bf16] [--tokens 64,512] [--shape 3072x1024] [--cpu-time]`; the last counts processor time, for busy machines.
+//! [--precision f32|bf16] [--tokens 64,512] [--shape 3072x1024] [--working-set MB] [--cpu-time]`; the last counts processor time, for
+//! busy machines.
 //!
-//! - decode: one token against rotating matrices of together more than the caches hold, in GB/s of packed weights, next to the
-//!   rate of plain reads;
+//! - decode: one token against rotating matrices of together the working set (more than the caches hold, unless told), in GB/s of
+//!   packed weights, next to the rate of plain reads;
 //! - prefill: tokens times a matrix, in GF/s;
 //! - pack: GB/s of file bytes.
 
@@ -13,14 +14,16 @@ use rlx_cpu::{
 use rlx_ir::DType;
 use rlx_mem::AlignedBuf;
 
-/// More than any cache of the machines this is run on.
-const WORKING_SET: usize = 640 << 20;
+/// Megabytes beyond any cache of the machines this is run on.
+const WORKING_SET: usize = 640;
 
 struct Setup {
     pool: ThreadPool,
     isa: Isa,
     precision: Precision,
     cpu_time: bool,
+    /// Bytes that a decode goes through.
+    working_set: usize,
 }
 
 impl Setup {
@@ -74,7 +77,7 @@ impl Setup {
 
     /// GB/s of plain reads of a buffer beyond the caches.
     fn read_limit(&self) -> f64 {
-        let data = AlignedBuf::<u64>::from_slice(&vec![1; WORKING_SET / 8]);
+        let data = AlignedBuf::<u64>::from_slice(&vec![1; self.working_set / 8]);
         let mut best = f64::INFINITY;
         for _ in 0..4 {
             let start = self.now();
@@ -89,7 +92,7 @@ impl Setup {
             });
             best = best.min(self.now() - start);
         }
-        WORKING_SET as f64 / best / 1e9
+        self.working_set as f64 / best / 1e9
     }
 }
 
@@ -128,8 +131,9 @@ fn main() {
     let shape = option("--shape").unwrap_or("3072x1024".into());
     let (rows, cols) = shape.split_once('x').expect("ROWSxCOLUMNS");
     let shape = (rows.parse().expect("a number of rows"), cols.parse().expect("a number of columns"));
+    let working_set = option("--working-set").map_or(WORKING_SET, |n| n.parse().expect("megabytes"));
     let cpu_time = args.iter().any(|arg| arg == "--cpu-time");
-    let setup = Setup { pool: ThreadPool::new(threads), isa, precision, cpu_time };
+    let setup = Setup { pool: ThreadPool::new(threads), isa, precision, cpu_time, working_set: working_set << 20 };
     let named: Vec<DType> = args.iter().filter_map(|arg| DType::from_name(arg)).collect();
     let types = if named.is_empty() {
         use DType::*;
@@ -149,11 +153,11 @@ fn main() {
             let (rows, cols) = (2048, 4096);
             let src = source(dtype, rows, cols);
             let start = setup.now();
-            let count = WORKING_SET.div_ceil(src.len());
+            let count = setup.working_set.div_ceil(src.len());
             let weights: Vec<PackedMatrix> = (0..count).map(|_| setup.pack(dtype, rows, cols, &src)).collect();
             line += &format!("  pack {:5.2} GB/s", (count * src.len()) as f64 / (setup.now() - start) / 1e9);
             if wanted("decode") {
-                let seconds = setup.time(&weights, 1, 3);
+                let seconds = setup.time(&weights, 1, 3 * WORKING_SET / working_set.clamp(4, WORKING_SET));
                 let bytes: usize = weights.iter().map(PackedMatrix::bytes).sum();
                 line += &format!("  decode {:5.1} GB/s", bytes as f64 / seconds / 1e9);
             }
