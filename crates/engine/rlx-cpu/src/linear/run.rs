@@ -168,10 +168,12 @@ impl<'a> Walk<'a> {
         // SAFETY: the plan has a bf16 form only where the machine has AMX.
         let _tiles = self.plan.bf16_at.map(|_| unsafe { super::avx512::amx::Tiles::configure() });
         let mut all = Stretches::new(counter, self.total(ctx.count()), ctx.index());
+        let mut expected: Option<(usize, Located<'a>)> = None;
         while let Some(item) = all.next() {
-            let Some(here) = self.locate(item, ctx.count()) else { break };
-            let after = all.after(item).and_then(|after| self.locate(after, ctx.count()));
-            if let Some(next) = self.beginning(after.unwrap_or(here)) {
+            let known = expected.filter(|&(expected, _)| expected == item).map(|(_, here)| here);
+            let Some(here) = known.or_else(|| self.locate(item, ctx.count())) else { break };
+            expected = all.after(item).and_then(|after| Some((after, self.locate(after, ctx.count())?)));
+            if let Some(next) = self.beginning(expected.map_or(here, |(_, after)| after)) {
                 self.next = next;
             }
             let (parts, items, index) = here;
