@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts what of a step's work is taken, in one lane or in several: see [`Stretches`].
+/// Counts what of a step's work is taken, in one lane or in several: as many as threads, which then have stretches of their own.
 #[derive(Debug)]
 pub struct WorkCounter(Box<[Lane]>);
 
