@@ -6,8 +6,10 @@ use rlx_mem::AlignedBuf;
 
 use crate::{Isa, SharedSlice, ThreadCtx, ThreadPool};
 
-/// Bytes that are read to measure the memory: few where they can be driven out of the caches, else beyond every cache.
+/// Bytes that are read to measure the memory, at least: few where they can be driven out of the caches, else beyond every cache.
 const MEMORY_BYTES: usize = if cfg!(target_arch = "x86_64") { 1 << 26 } else { 1 << 30 };
+/// Bytes that each of many threads reads at least.
+const THREAD_BYTES: usize = 1 << 23;
 /// Measurements of the memory; the median counts.
 const MEMORY_ROUNDS: usize = 25;
 /// Measurements of each figure of arithmetic; the best counts.
@@ -56,7 +58,7 @@ impl MemoryProbe {
     /// A probe of `threads` threads.
     pub fn new(threads: usize) -> MemoryProbe {
         let pool = ThreadPool::new(threads);
-        let mut buffer = AlignedBuf::<u64>::zeroed(MEMORY_BYTES / 8);
+        let mut buffer = AlignedBuf::<u64>::zeroed(MEMORY_BYTES.max(threads * THREAD_BYTES) / 8);
         let all = SharedSlice::new(&mut buffer);
         // Pages are real only once they are written; the thread that reads a part also places it.
         pool.run(&|ctx| {
@@ -68,13 +70,13 @@ impl MemoryProbe {
 
     /// Bytes that this probe keeps.
     pub fn bytes(&self) -> usize {
-        MEMORY_BYTES
+        size_of_val(&self.buffer[..])
     }
 
     /// The rate at which all threads read memory just now, in 10^9 bytes per second; the caches have nothing of it. Takes some
     /// 0.1 s.
     pub fn read_gb_s(&mut self) -> f64 {
-        let best = self.best;
+        let (best, bytes) = (self.best, self.bytes());
         let all = SharedSlice::new(&mut self.buffer);
         // SAFETY: nothing is written any more.
         let part = |ctx: &ThreadCtx<'_>| unsafe { &all.all()[ctx.share(all.len(), SHARE_UNIT)] };
@@ -83,7 +85,7 @@ impl MemoryProbe {
             std::hint::black_box(read(best, part(ctx)));
         });
         seconds.sort_by(f64::total_cmp);
-        MEMORY_BYTES as f64 / seconds[MEMORY_ROUNDS / 2] / 1e9
+        bytes as f64 / seconds[MEMORY_ROUNDS / 2] / 1e9
     }
 }
 
@@ -397,6 +399,16 @@ mod tests {
         assert_eq!(int8_block(best, 1) > 0, best >= Isa::Avx2);
         assert_eq!(tile_block(best, true), 2 * tile_block(best, false));
         assert_eq!(f32_block(Isa::Scalar, 10), 960);
+    }
+
+    #[test]
+    fn many_threads_have_more_to_read() {
+        for (threads, bytes) in [(1, MEMORY_BYTES), (16, MEMORY_BYTES.max(16 * THREAD_BYTES))] {
+            let mut probe = MemoryProbe::new(threads);
+            assert_eq!(probe.bytes(), bytes);
+            let rate = probe.read_gb_s();
+            assert!(rate.is_finite() && rate > 0.01, "{rate}");
+        }
     }
 
     #[test]
