@@ -52,7 +52,7 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>, load: Load<'_>) -> any
     let args: Args = ctx.parse(args)?;
     let format = args.format()?;
     // What is wrong with the input shows before a model is fetched.
-    let source = args.input.open(args.model.plan)?;
+    let source = args.input.open(args.model.plan, ctx)?;
     let mut model = load(&args.model, None, ctx)?;
     let Some(mut source) = source else { return args.model.plan.answer_plan(ctx, || model.plan(&[])) };
     // Of texts that stream in nobody knows the longest.

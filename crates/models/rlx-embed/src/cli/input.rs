@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use rlx_cli::UsageError;
 use rlx_cli::run::args::PlanArgs;
+use rlx_cli::{Context, UsageError};
 use rlx_vectors::{SourceOptions, TextFormat, TextSource, given_texts, open_source, read_source};
 
 /// Texts as arguments, of a file, or of stdin.
@@ -61,7 +61,10 @@ fn delimiter(text: &str) -> Result<u8, String> {
 
 impl InputArgs {
     /// The texts, one after another; none if there are none, and the plan is all that is asked for.
-    pub(super) fn open(&self, plan: PlanArgs) -> anyhow::Result<Option<Box<dyn TextSource>>> {
+    pub(super) fn open(&self, plan: PlanArgs, ctx: &Context<'_>) -> anyhow::Result<Option<Box<dyn TextSource>>> {
+        if let Some(name) = self.file_among_texts() {
+            ctx.note(&format!("note: {name} is a text here, though there is such a file: --input {name} reads it"));
+        }
         let source = match (&self.input, self.texts.is_empty()) {
             (Some(_), false) => return Err(usage("the texts are given twice: as arguments, and by --input")),
             (None, false) => given_texts(self.texts.clone()),
@@ -76,6 +79,11 @@ impl InputArgs {
             return Ok(Some(source));
         }
         Ok(Some(Box::new(Part { source, skip: self.skip_rows, left: self.max_rows.unwrap_or(u64::MAX) })))
+    }
+
+    /// A text that is a file's name, by which its content may be meant.
+    fn file_among_texts(&self) -> Option<&str> {
+        self.texts.iter().map(String::as_str).find(|text| Path::new(text).is_file())
     }
 
     /// The texts that are arguments.
@@ -134,5 +142,32 @@ impl TextSource for Part {
 
     fn ready(&self) -> bool {
         self.left == 0 || self.source.ready()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        input: InputArgs,
+    }
+
+    #[test]
+    fn names_of_files_among_texts_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("docs.txt");
+        std::fs::write(&path, "a\n").unwrap();
+        let name = path.to_str().unwrap();
+        let of = |texts: &[&str]| {
+            let command = Command::parse_from([&["embed"], texts].concat());
+            command.input.file_among_texts().map(str::to_owned)
+        };
+        assert_eq!(of(&["hello", name]).as_deref(), Some(name));
+        assert_eq!(of(&["hello", "docs.txt of another folder", dir.path().to_str().unwrap()]), None);
     }
 }

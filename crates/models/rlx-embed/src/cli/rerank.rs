@@ -39,7 +39,7 @@ struct Args {
 
 pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<ExitCode> {
     let args: Args = ctx.parse(args)?;
-    let Some((query, documents)) = args.pairs()? else {
+    let Some((query, documents)) = args.pairs(ctx)? else {
         let model = args.model.open(None, ctx)?;
         return args.model.plan.answer_plan(ctx, || plan(&model, model.max_length()));
     };
@@ -77,9 +77,9 @@ pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>) -> anyhow::Result<Exit
 
 impl Args {
     /// The query and the documents; none if the plan is all that is asked for.
-    fn pairs(&self) -> anyhow::Result<Option<(&str, Vec<String>)>> {
+    fn pairs(&self, ctx: &Context<'_>) -> anyhow::Result<Option<(&str, Vec<String>)>> {
         let Some(query) = &self.query else { return Ok(None) };
-        let Some(source) = self.input.open(self.model.plan)? else { return Ok(None) };
+        let Some(source) = self.input.open(self.model.plan, ctx)? else { return Ok(None) };
         let documents: Vec<String> = source.map(|text| text.map(|text| text.text)).collect::<Result<_, _>>()?;
         if documents.is_empty() {
             return Err(usage("there are no documents"));

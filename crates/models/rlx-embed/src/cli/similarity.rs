@@ -37,7 +37,7 @@ struct Args {
 
 pub(super) fn run(args: Vec<OsString>, ctx: &Context<'_>, load: Load<'_>) -> anyhow::Result<ExitCode> {
     let args: Args = ctx.parse(args)?;
-    let texts = args.input.open(args.model.plan)?.map(|mut source| collect(&mut *source)).transpose()?;
+    let texts = args.input.open(args.model.plan, ctx)?.map(|mut source| collect(&mut *source)).transpose()?;
     let mut model = load(&args.model, None, ctx)?;
     let Some(texts) = texts else { return args.model.plan.answer_plan(ctx, || model.plan(&[])) };
     args.model.plan.note_plan(ctx, || model.plan(&texts))?;
