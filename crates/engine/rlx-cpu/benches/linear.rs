@@ -133,7 +133,8 @@ fn main() {
     let shape = (rows.parse().expect("a number of rows"), cols.parse().expect("a number of columns"));
     let working_set = option("--working-set").map_or(WORKING_SET, |n| n.parse().expect("megabytes"));
     let cpu_time = args.iter().any(|arg| arg == "--cpu-time");
-    let setup = Setup { pool: ThreadPool::new(threads), isa, precision, cpu_time, working_set: working_set << 20 };
+    let setup =
+        Setup { pool: ThreadPool::new(threads), isa, precision, cpu_time, working_set: working_set.max(1) << 20 };
     let named: Vec<DType> = args.iter().filter_map(|arg| DType::from_name(arg)).collect();
     let types = if named.is_empty() {
         use DType::*;

@@ -181,8 +181,8 @@ fn many_kernel(args: &AttentionArgs<'_>, isa: Isa) -> (Kernel, usize) {
     (Kernel::Many, TILE_ROWS)
 }
 
-/// The unit of 16-bit numbers that may compute this call. A cache of F32 is a promise of f32 arithmetic; without a cache, only
-/// those who ask for bf16 get it.
+/// The unit of 16-bit numbers that may compute this call, if any. A cache of F32 is a promise of f32 arithmetic; without a cache,
+/// only callers that ask for bf16 get it, others the fixed point.
 #[cfg(target_arch = "x86_64")]
 fn rounding_unit(args: &AttentionArgs<'_>, isa: Isa) -> Option<super::tiles::Unit> {
     let cache = args.cache.map(|cache| cache.layout().dtype);

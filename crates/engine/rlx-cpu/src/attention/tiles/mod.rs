@@ -53,7 +53,7 @@ impl Unit {
     pub(super) fn of(isa: Isa, coarse: bool) -> Option<Unit> {
         match isa {
             Isa::Amx if coarse && Unit::Amx.is_available() => Some(Unit::Amx),
-            // Twice the products of an f32 FMA, on as many ports.
+            // Twice the products of an f32 FMA, at the same rate on AMD's processors; on Intel's it has not been measured.
             Isa::Avx512 | Isa::Amx => Some(Unit::Fixed),
             _ => None,
         }
