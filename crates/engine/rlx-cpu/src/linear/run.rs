@@ -11,6 +11,11 @@ use super::{Epilogue, LinearArgs, LinearPart, Prologue};
 use crate::work::Stretches;
 use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
 
+/// Bytes of activations that stay in a second-level cache next to weights that stream by.
+const CACHED_TOKEN_BYTES: usize = 1 << 19;
+/// Tokens of a run at least: reading weights anew for each costs little beside the arithmetic.
+const FEWEST_SPLIT_TOKENS: usize = 32;
+
 /// Results of a tile of tokens times a unit of rows.
 #[repr(align(64))]
 pub(super) struct Tile(pub(super) [f32; MAX_TILE * UNIT]);
@@ -113,18 +118,34 @@ pub(super) struct Walk<'a> {
     pub(super) next: [*const u8; 2],
 }
 
-/// The items of one part: `strips` x `splits` of the tokens.
+/// How a call's parts are cut into items: runs of rows (units) times runs of tokens (splits).
+#[derive(Clone, Copy)]
+enum Cut {
+    /// All units with the same tokens, one after the other, then the next tokens: a thread writes, and then reads, rows of its own, and
+    /// what it has of them stays in its cache.
+    TokensFirst { splits: usize },
+    /// Part by part, each as its method likes it.
+    PartsFirst,
+}
+
+/// The items of one part.
 #[derive(Clone, Copy)]
 struct Items {
     method: Method,
-    /// Runs of rows.
     units: usize,
-    /// Runs of tokens.
     splits: usize,
 }
 
-/// The parts that an item computes, and its number among the items of the first of them.
-type Located<'a> = (&'a [LinearPart<'a>], Items, usize);
+/// Where an item is.
+#[derive(Clone, Copy)]
+struct Located<'a> {
+    /// The parts that it computes: two with a gate.
+    parts: &'a [LinearPart<'a>],
+    method: Method,
+    unit: usize,
+    split: usize,
+    splits: usize,
+}
 
 impl<'a> Walk<'a> {
     /// The parts that have items of their own: the second of a gate goes with the first.
@@ -133,31 +154,70 @@ impl<'a> Walk<'a> {
         if gated { &self.args.parts[..1] } else { self.args.parts }
     }
 
-    fn total(&self, threads: usize) -> usize {
-        self.parts().iter().map(|part| self.items(part, threads)).map(|i| i.units * i.splits).sum()
+    fn cut(&self, threads: usize) -> Cut {
+        let as_stored = |part: &LinearPart<'_>| {
+            self.plan.method(part.weight.dtype()) == Method::Float && part.weight.storage() == Storage::Float
+        };
+        if self.plan.rows < 2 * FEWEST_SPLIT_TOKENS || !self.args.parts.iter().all(as_stored) {
+            return Cut::PartsFirst;
+        }
+        let block = (CACHED_TOKEN_BYTES / (self.plan.cols * size_of::<f32>())).max(FEWEST_SPLIT_TOKENS);
+        let wanted = self.plan.rows.div_ceil(block).next_multiple_of(threads);
+        Cut::TokensFirst { splits: wanted.min(self.plan.rows / FEWEST_SPLIT_TOKENS) }
+    }
+
+    fn units(&self) -> impl Iterator<Item = usize> {
+        self.parts().iter().map(|part| part.weight.rows().div_ceil(UNIT))
+    }
+
+    fn total(&self, cut: Cut, threads: usize) -> usize {
+        match cut {
+            Cut::TokensFirst { splits } => splits * self.units().sum::<usize>(),
+            Cut::PartsFirst => {
+                self.parts().iter().map(|part| self.items(part, threads)).map(|i| i.units * i.splits).sum()
+            }
+        }
     }
 
     /// Where item `item` is.
-    fn locate(&self, item: usize, threads: usize) -> Option<Located<'a>> {
+    fn locate(&self, cut: Cut, item: usize, threads: usize) -> Option<Located<'a>> {
+        let gated = self.parts().len() < self.args.parts.len();
+        let parts = |p: usize| if gated { self.args.parts } else { &self.args.parts[p..=p] };
+        if let Cut::TokensFirst { splits } = cut {
+            let all = self.units().sum::<usize>();
+            let (split, mut unit) = (item / all, item % all);
+            for (p, units) in self.units().enumerate() {
+                if unit < units {
+                    return Some(Located { parts: parts(p), method: Method::Float, unit, split, splits });
+                }
+                unit -= units;
+            }
+            return None;
+        }
         let mut index = item;
         for (p, part) in self.parts().iter().enumerate() {
-            let items = self.items(part, threads);
-            if index < items.units * items.splits {
-                let gated = self.parts().len() < self.args.parts.len();
-                return Some((if gated { self.args.parts } else { &self.args.parts[p..=p] }, items, index));
+            let Items { method, units, splits } = self.items(part, threads);
+            if index < units * splits {
+                let (unit, split) = match method {
+                    // Runs of rows in sequence with the same tokens, which stay in the cache.
+                    Method::Bf16 => (index % units, index / units),
+                    // All tokens with the same rows, which stay in the cache.
+                    _ => (index / splits, index % splits),
+                };
+                return Some(Located { parts: parts(p), method, unit, split, splits });
             }
-            index -= items.units * items.splits;
+            index -= units * splits;
         }
         None
     }
 
     /// The first panels of an item, unless its kernels do not care.
-    fn beginning(&self, (parts, items, index): Located<'a>) -> Option<[*const u8; 2]> {
-        let weight = parts[0].weight;
-        if items.method == Method::Bf16 || weight.storage() == Storage::Rows {
+    fn beginning(&self, item: Located<'a>) -> Option<[*const u8; 2]> {
+        let weight = item.parts[0].weight;
+        if item.method == Method::Bf16 || weight.storage() == Storage::Rows {
             return None;
         }
-        let panels = panels(&parts[0], index / items.splits);
+        let panels = panels(&item.parts[0], item.unit);
         Some([panels.start, panels.end - 1].map(|panel| weight.unit(panel).as_ptr()))
     }
 
@@ -167,18 +227,18 @@ impl<'a> Walk<'a> {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the plan has a bf16 form only where the machine has AMX.
         let _tiles = self.plan.bf16_at.map(|_| unsafe { super::avx512::amx::Tiles::configure() });
-        let mut all = Stretches::new(counter, self.total(ctx.count()), ctx.index());
+        let (cut, threads) = (self.cut(ctx.count()), ctx.count());
+        let mut all = Stretches::new(counter, self.total(cut, threads), ctx.index());
         let mut expected: Option<(usize, Located<'a>)> = None;
         while let Some(item) = all.next() {
             let known = expected.filter(|&(expected, _)| expected == item).map(|(_, here)| here);
-            let Some(here) = known.or_else(|| self.locate(item, ctx.count())) else { break };
-            expected = all.after(item).and_then(|after| Some((after, self.locate(after, ctx.count())?)));
+            let Some(here) = known.or_else(|| self.locate(cut, item, threads)) else { break };
+            expected = all.after(item).and_then(|after| Some((after, self.locate(cut, after, threads)?)));
             if let Some(next) = self.beginning(expected.map_or(here, |(_, after)| after)) {
                 self.next = next;
             }
-            let (parts, items, index) = here;
             // SAFETY: passed on; the item is this thread's alone.
-            unsafe { self.item(parts, items, index) };
+            unsafe { self.item(here) };
         }
     }
 
@@ -204,35 +264,21 @@ impl<'a> Walk<'a> {
 
     /// # Safety
     /// As [`Walk::run`], and no other thread has this item.
-    unsafe fn item(&mut self, parts: &[LinearPart<'_>], items: Items, index: usize) {
-        let share = |n: usize, split: usize| n * split / items.splits..n * (split + 1) / items.splits;
+    unsafe fn item(&mut self, Located { parts, method, unit, split, splits }: Located<'_>) {
+        let share = |n: usize| n * split / splits..n * (split + 1) / splits;
         // SAFETY: passed on.
         unsafe {
-            match items.method {
-                // Runs of rows in sequence with the same tokens, which stay in the cache.
+            match method {
                 #[cfg(target_arch = "x86_64")]
-                Method::Bf16 => {
-                    let tiles = share(self.plan.rows.div_ceil(2 * TILE_ROWS), index / items.units);
-                    self.tile_item(parts, index % items.units, tiles);
-                }
+                Method::Bf16 => self.tile_item(parts, unit, share(self.plan.rows.div_ceil(2 * TILE_ROWS))),
                 #[cfg(not(target_arch = "x86_64"))]
                 Method::Bf16 => unreachable!("there are no tiles on this architecture"),
-                // All tokens with the same rows, which stay in the cache.
-                Method::Int8 => {
-                    let tiles = share(self.plan.rows.div_ceil(INT8_TILE), index % items.splits);
-                    self.int8_item(parts, index / items.splits, tiles);
-                }
+                Method::Int8 => self.int8_item(parts, unit, share(self.plan.rows.div_ceil(INT8_TILE))),
                 #[cfg(target_arch = "x86_64")]
-                Method::Fixed => {
-                    let tiles = share(self.plan.float_tiles(), index % items.splits);
-                    self.fixed_item(parts, index / items.splits, tiles);
-                }
+                Method::Fixed => self.fixed_item(parts, unit, share(self.plan.float_tiles())),
                 #[cfg(not(target_arch = "x86_64"))]
                 Method::Fixed => unreachable!("fixed point is for AVX2"),
-                Method::Float => {
-                    let tiles = share(self.plan.float_tiles(), index % items.splits);
-                    self.float_item(parts, index / items.splits, tiles);
-                }
+                Method::Float => self.float_item(parts, unit, share(self.plan.float_tiles())),
             }
         }
     }

@@ -319,6 +319,8 @@ fn large_shapes() {
             (vec![DType::IQ2_S], [200, 40, 2816]),
             (vec![DType::Q6_K], [1100, 40, 256]),
             (vec![DType::F32], [600, 33, 97]),
+            (vec![DType::F32; 3], [131, 70, 98]),
+            (vec![DType::F32; 2], [330, 70, 600]),
         ] {
             let case = sized_case(&mut rng, isa, &dtypes, Precision::Auto, shape);
             let error = case.check();
