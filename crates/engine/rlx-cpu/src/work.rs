@@ -35,6 +35,9 @@ impl WorkCounter {
     }
 }
 
+/// What is left of a stretch is taken in so many runs at least.
+const ENDING: usize = 4;
+
 /// The items `0..total` as one thread takes them: those of its own stretch one after the other, so that what they read streams from
 /// memory; then, one by one, what others have left of theirs.
 pub(crate) struct Stretches<'a> {
@@ -60,19 +63,21 @@ impl<'a> Stretches<'a> {
     pub(crate) fn after(&self, item: usize) -> Option<usize> {
         (item + 1 < self.stretch().end).then_some(item + 1)
     }
-}
 
-impl Iterator for Stretches<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
+    /// The next items: up to `most` at once of what is left of the own stretch, fewer towards its end, so that all threads are done
+    /// at about the same time.
+    pub(crate) fn next(&mut self, most: usize) -> Option<Range<usize>> {
         while self.left > 0 {
             let (taken, stretch) = (&self.counter.0[self.lane].0, self.stretch());
+            let most = if self.left == self.counter.0.len() { most } else { 1 };
+            let run = |index: usize| (stretch.len().saturating_sub(index) / ENDING).clamp(1, most);
             // Looked at before it is written to, as most threads come to find it done.
-            if taken.load(Ordering::Relaxed) < stretch.len() {
-                let index = taken.fetch_add(1, Ordering::Relaxed);
-                if index < stretch.len() {
-                    return Some(stretch.start + index);
+            let mut index = taken.load(Ordering::Relaxed);
+            while index < stretch.len() {
+                let end = index + run(index);
+                match taken.compare_exchange_weak(index, end, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => return Some(stretch.start + index..stretch.start + end),
+                    Err(other) => index = other,
                 }
             }
             self.lane = (self.lane + 1) % self.counter.0.len();
@@ -97,9 +102,10 @@ mod tests {
                 let turns = [0, 0].into_iter().chain(0..threads).cycle();
                 for thread in turns.take((threads + 2) * (total + 1)) {
                     let items = &mut of_threads[thread];
-                    if let Some(item) = items.next() {
-                        seen[item] += 1;
-                        assert!(items.after(item).is_none_or(|after| after == item + 1 && after < total));
+                    if let Some(run) = items.next(1 + thread * 3) {
+                        let last = run.end - 1;
+                        run.for_each(|item| seen[item] += 1);
+                        assert!(items.after(last).is_none_or(|after| after == last + 1 && after < total));
                     }
                 }
                 assert!(seen.iter().all(|&count| count == 1), "{total} {lanes} {threads}: {seen:?}");
@@ -111,11 +117,23 @@ mod tests {
     fn a_thread_begins_with_a_stretch_of_its_own() {
         let counter = WorkCounter::new(2);
         let [mut first, mut second] = [0, 1].map(|thread| Stretches::new(&counter, 10, thread));
-        let own: Vec<usize> = second.by_ref().take(4).collect();
-        assert_eq!(own, [5, 6, 7, 8]);
-        assert_eq!(first.by_ref().take(6).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 9]);
-        assert_eq!((first.next(), second.next()), (None, None));
+        let take = |items: &mut Stretches<'_>, count: usize| -> Vec<usize> {
+            (0..count).flat_map(|_| items.next(1)).flatten().collect()
+        };
+        assert_eq!(take(&mut second, 4), [5, 6, 7, 8]);
+        assert_eq!(take(&mut first, 6), [0, 1, 2, 3, 4, 9]);
+        assert_eq!((first.next(1), second.next(1)), (None, None));
         counter.reset();
-        assert_eq!(Stretches::new(&counter, 10, 2).count(), 10);
+        assert_eq!(take(&mut Stretches::new(&counter, 10, 2), 20).len(), 10);
+    }
+
+    #[test]
+    fn runs_grow_shorter_and_others_take_single_items() {
+        let counter = WorkCounter::new(2);
+        let [mut first, mut second] = [0, 1].map(|thread| Stretches::new(&counter, 96, thread));
+        let lens: Vec<usize> = (0..6).flat_map(|_| first.next(8)).map(|run| run.len()).collect();
+        assert_eq!(lens, [8, 8, 8, 6, 4, 3]);
+        while second.next(8).is_some_and(|run| run.start >= 48) {}
+        assert_eq!(second.next(8), Some(38..39));
     }
 }

@@ -10,48 +10,44 @@ use crate::Isa;
 use crate::math::activate;
 use crate::math::simd::{Simd, simd_dispatch};
 
-/// Finishes the products of `tokens` with the rows of a unit that starts at row `first`; `tile[i * UNIT + j]` is token
-/// `tokens.start + i`, row `first + j`. With a gate, `up` is the second part and its tile.
+/// Finishes the products of `tokens` with `rows`: `tile[i * UNIT + j]` is token `tokens.start + i`, row `rows.start + j`; a single token may have more rows than a unit. With a gate, `up` is the second part and its tile.
 ///
 /// # Safety
 /// The machine has `isa`, and no other thread touches these elements of the output.
-pub(crate) unsafe fn finish(
+pub(crate) unsafe fn finish<'a>(
     isa: Isa,
     args: &LinearArgs<'_>,
-    part: &LinearPart<'_>,
-    tile: &[f32],
-    up: Option<(&LinearPart<'_>, &[f32])>,
+    part: &LinearPart<'a>,
+    tile: &'a [f32],
+    up: Option<(&LinearPart<'a>, &'a [f32])>,
     tokens: Range<usize>,
-    first: usize,
+    rows: Range<usize>,
 ) {
-    let width = (part.weight.rows() - first).min(UNIT);
-    let bias = |part: &LinearPart<'_>| {
-        // What leaves every number as it is.
-        let mut padded = [-0.0; UNIT];
-        if let Some(bias) = part.bias {
-            padded[..width].copy_from_slice(&bias[first..first + width]);
-        }
-        padded
-    };
-    let tile = Products { tile, bias: bias(part) };
-    let up = up.map(|(part, tile)| Products { tile, bias: bias(part) });
-    finished(isa, args.epilogue, part, &Finish { tile, up, tokens, first, width });
+    let products = |part: &LinearPart<'a>, tile| Products { tile, bias: part.bias.map(|bias| &bias[rows.clone()]) };
+    let up = up.map(|(part, tile)| products(part, tile));
+    finished(isa, args.epilogue, part, &Finish { tile: products(part, tile), up, tokens, rows });
 }
 
-/// The products of a part, and what is added to each of a token.
+/// The products of a part, and what is added to those of each token.
 struct Products<'a> {
     tile: &'a [f32],
-    bias: [f32; UNIT],
+    bias: Option<&'a [f32]>,
 }
 
 impl Products<'_> {
-    /// The sums of token `i` from row `j` of the unit on.
+    /// The sums of token `i` from the `j`-th row on.
     #[inline(always)]
     fn load<V: Simd>(&self, i: usize, j: usize) -> V {
-        let tile = &self.tile[i * UNIT..(i + 1) * UNIT];
-        assert!(j + V::LANES <= UNIT);
-        // SAFETY: LANES elements from j on, by the check.
-        unsafe { V::load(tile.as_ptr().add(j)) + V::load(self.bias.as_ptr().add(j)) }
+        let tile = &self.tile[i * UNIT + j..][..V::LANES];
+        // SAFETY: LANES elements, and as many of the bias as there are.
+        unsafe {
+            let sums = V::load(tile.as_ptr());
+            match self.bias.map(|bias| &bias[j..]) {
+                None => sums,
+                Some(bias) if bias.len() >= V::LANES => sums + V::load(bias.as_ptr()),
+                Some(bias) => sums + V::load_part(bias.as_ptr(), bias.len()),
+            }
+        }
     }
 }
 
@@ -60,8 +56,7 @@ struct Finish<'a> {
     tile: Products<'a>,
     up: Option<Products<'a>>,
     tokens: Range<usize>,
-    first: usize,
-    width: usize,
+    rows: Range<usize>,
 }
 
 simd_dispatch! {
@@ -99,17 +94,18 @@ impl Finish<'_> {
         accumulate: bool,
         function: impl Fn(V) -> V,
     ) {
+        let width = self.rows.len();
         for (i, t) in self.tokens.clone().enumerate() {
-            let at = t * part.out.stride + self.first;
+            let at = t * part.out.stride + self.rows.start;
             // SAFETY: `finish`'s caller promises that no other thread touches these elements.
-            let out = unsafe { part.out.data.part(at..at + self.width) };
-            let residual = residual.map(|rows| &rows.data[t * rows.stride + self.first..][..self.width]);
-            for j in (0..self.width).step_by(V::LANES) {
+            let out = unsafe { part.out.data.part(at..at + width) };
+            let residual = residual.map(|rows| &rows.data[t * rows.stride + self.rows.start..][..width]);
+            for j in (0..width).step_by(V::LANES) {
                 let mut y = function(self.tile.load::<V>(i, j));
                 if let Some(up) = &self.up {
                     y = y * up.load::<V>(i, j);
                 }
-                let n = self.width - j;
+                let n = width - j;
                 let place = out[j..].as_mut_ptr();
                 let added = match residual {
                     Some(residual) => Some(residual[j..].as_ptr()),

@@ -27,20 +27,63 @@ impl Walk<'_> {
             for (p, part) in parts.iter().enumerate() {
                 let width = int8_tile_rows(tokens.len());
                 let kernel = kernels::int8(self.isa, part.weight.dtype(), width);
-                for (i, panel) in panels.clone().enumerate() {
-                    let next = if panel + 1 < panels.end {
-                        part.weight.unit(panel + 1).as_ptr()
-                    } else {
-                        parts.get(p + 1).map_or(self.next[0], |part| part.weight.unit(panels.start).as_ptr())
-                    };
-                    let out = self.tiles[p].0[i * PANEL..].as_mut_ptr();
-                    // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
-                    unsafe { kernel(part.weight.unit(panel).as_ptr(), groups, q, meta, width, out, next) };
-                }
+                let next = parts.get(p + 1).map_or(self.next[0], |part| part.weight.unit(panels.start).as_ptr());
+                let out = self.tiles[p].as_mut_ptr();
+                let first = part.weight.units(panels.clone()).as_ptr();
+                // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
+                unsafe { kernel(first, panels.len(), groups, q, meta, width, out, next) };
             }
             // SAFETY: passed on.
             unsafe { self.finish(parts, tokens, unit * UNIT) };
         }
+    }
+
+    /// The rows of `units` of `parts` times the single token, in int8.
+    ///
+    /// # Safety
+    /// As [`Walk::item`](super::run).
+    pub(super) unsafe fn int8_row(&mut self, parts: &[LinearPart<'_>], units: Range<usize>) {
+        let (q, meta) = self.acts.int8_tile(0);
+        let panels = panels(&parts[0], units.start).start..panels(&parts[0], units.end - 1).end;
+        for (p, part) in parts.iter().enumerate() {
+            let kernel = kernels::int8(self.isa, part.weight.dtype(), 1);
+            let next = parts.get(p + 1).map_or(self.next[0], |part| part.weight.unit(panels.start).as_ptr());
+            let first = part.weight.units(panels.clone()).as_ptr();
+            let out = self.tiles[p].as_mut_ptr();
+            // SAFETY: panels and the tile are laid out as the kernel expects; a tile of results has room for a run of units.
+            unsafe { kernel(first, panels.len(), self.plan.groups(), q, meta, 1, out, next) };
+        }
+        // SAFETY: passed on.
+        unsafe { self.finish_row(parts, units) };
+    }
+
+    /// The rows of `units` of `parts` times the single token, in f32.
+    ///
+    /// # Safety
+    /// As [`Walk::item`](super::run).
+    pub(super) unsafe fn float_row(&mut self, parts: &[LinearPart<'_>], units: Range<usize>) {
+        let first = if self.reads_rows { self.args.x.data.as_ptr() } else { self.acts.float_tile(0) };
+        let x = FloatLines { first, line: LINE, token: LINE };
+        for (p, part) in parts.iter().enumerate() {
+            let stored = part.weight.storage() == Storage::Float;
+            let kernel = kernels::float(self.isa, if stored { part.weight.dtype() } else { DType::F32 }, 1);
+            for (i, unit) in units.clone().enumerate() {
+                // SAFETY: passed on.
+                let source = unsafe { self.float_unit(part, unit, p) };
+                let next = if !stored {
+                    source
+                } else if unit + 1 < units.end {
+                    panel_starts(part, unit + 1)
+                } else {
+                    parts.get(p + 1).map_or(self.next, |part| panel_starts(part, units.start))
+                };
+                let out = self.tiles[p][i * UNIT..].as_mut_ptr();
+                // SAFETY: panels and the token are laid out as the kernel expects; a tile of results has room for a run of units.
+                unsafe { kernel(source, self.plan.even_cols() / 2, x, 1, out, next) };
+            }
+        }
+        // SAFETY: passed on.
+        unsafe { self.finish_row(parts, units) };
     }
 
     /// Rows `unit * 32..` of `parts` times the f32 tiles `tiles`.
@@ -48,16 +91,10 @@ impl Walk<'_> {
     /// # Safety
     /// As [`Walk::item`](super::run).
     pub(super) unsafe fn float_item(&mut self, parts: &[LinearPart<'_>], unit: usize, tiles: Range<usize>) {
-        let panels = panels(&parts[0], unit);
         let mut sources = [[std::ptr::null(); 2]; 2];
         for (p, part) in parts.iter().enumerate() {
-            for (i, panel) in panels.clone().enumerate() {
-                // SAFETY: passed on.
-                sources[p][i] = unsafe { self.float_panel(part.weight, panel, 2 * p + i) };
-            }
-            if panels.len() == 1 {
-                sources[p][1] = sources[p][0];
-            }
+            // SAFETY: passed on.
+            sources[p] = unsafe { self.float_unit(part, unit, p) };
         }
         let width = self.plan.float_tile;
         for tile in tiles.clone() {
@@ -83,7 +120,7 @@ impl Walk<'_> {
                 } else {
                     self.next
                 };
-                let out = self.tiles[p].0.as_mut_ptr();
+                let out = self.tiles[p].as_mut_ptr();
                 // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
                 unsafe { kernel(sources[p], self.plan.even_cols() / 2, x, width, out, next) };
             }
@@ -109,7 +146,7 @@ impl Walk<'_> {
                 let kernel = kernels::fixed(self.isa, dtype, width);
                 for (i, panel) in panels(part, unit).enumerate() {
                     let packed = part.weight.unit(panel);
-                    let out = self.tiles[p].0[i * PANEL..].as_mut_ptr();
+                    let out = self.tiles[p][i * PANEL..].as_mut_ptr();
                     for first in (0..self.plan.cols).step_by(FIXED_BLOCK) {
                         let cols = (self.plan.cols - first).min(FIXED_BLOCK);
                         let packed = packed[first / FIXED_BLOCK * kernels::block_bytes(dtype)..].as_ptr();
@@ -147,7 +184,7 @@ impl Walk<'_> {
             let (x, meta) = self.acts.fixed_tile(tile);
             for (p, part) in parts.iter().enumerate() {
                 let kernel = kernels::fixed(self.isa, part.weight.dtype(), width);
-                let out = self.tiles[p].0.as_mut_ptr();
+                let out = self.tiles[p].as_mut_ptr();
                 // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
                 unsafe { kernel(weights[p], scales[p], self.plan.cols.div_ceil(2), x, meta, out, false) };
             }
@@ -191,6 +228,19 @@ impl Walk<'_> {
         }
     }
 
+    /// The panels of a unit of part `p` of an item as floats; one alone is the second one too.
+    ///
+    /// # Safety
+    /// As [`Walk::item`](super::run).
+    unsafe fn float_unit(&mut self, part: &LinearPart<'_>, unit: usize, p: usize) -> [*const u8; 2] {
+        let panels = panels(part, unit);
+        // SAFETY: passed on.
+        let first = unsafe { self.float_panel(part.weight, panels.start, 2 * p) };
+        // SAFETY: passed on.
+        let second = (panels.len() > 1).then(|| unsafe { self.float_panel(part.weight, panels.start + 1, 2 * p + 1) });
+        [first, second.unwrap_or(first)]
+    }
+
     /// A float panel: in the packed matrix, or dequantised to f32 into slot `slot` of this thread's buffer.
     ///
     /// # Safety
@@ -216,6 +266,12 @@ impl Walk<'_> {
 /// The one or two panels of a strip.
 pub(super) fn panels(part: &LinearPart<'_>, strip: usize) -> Range<usize> {
     2 * strip..(2 * strip + 2).min(part.weight.rows().div_ceil(PANEL))
+}
+
+/// Where the panels of a strip begin; one alone is the second one too.
+pub(super) fn panel_starts(part: &LinearPart<'_>, strip: usize) -> [*const u8; 2] {
+    let panels = panels(part, strip);
+    [panels.start, panels.end - 1].map(|panel| part.weight.unit(panel).as_ptr())
 }
 
 /// The rows of a panel.

@@ -13,8 +13,9 @@ use crate::Isa;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
-/// Int8 tile times one panel; see [`scalar::int8`]. The last is the panel that is read next, or any that is in the cache.
-pub(crate) type Int8Kernel = unsafe fn(*const u8, usize, *const i8, *const GroupMeta, usize, *mut f32, *const u8);
+/// Int8 tile times panels; see [`scalar::int8`]. The last is the panel that is read next, or any that is in the cache.
+pub(crate) type Int8Kernel =
+    unsafe fn(*const u8, usize, usize, *const i8, *const GroupMeta, usize, *mut f32, *const u8);
 /// f32 tile times two float panels; see [`scalar::float`]. The last are the panels that are read next, or any in the cache.
 pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, FloatLines, usize, *mut f32, [*const u8; 2]);
 /// Fixed-point tile times two panels; see [`avx2::fixed`].

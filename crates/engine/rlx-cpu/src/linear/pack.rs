@@ -233,7 +233,12 @@ impl PackedMatrix {
 
     /// The bytes of a panel (of a row, for [`Storage::Rows`]).
     pub(crate) fn unit(&self, index: usize) -> &[u8] {
-        &self.data[index * self.stride..(index + 1) * self.stride]
+        self.units(index..index + 1)
+    }
+
+    /// The bytes of several, one after the other.
+    pub(crate) fn units(&self, range: Range<usize>) -> &[u8] {
+        &self.data[range.start * self.stride..range.end * self.stride]
     }
 
     /// Writes row `row` as f32: bit for bit what [`rlx_quant::dequantize`] makes of it.

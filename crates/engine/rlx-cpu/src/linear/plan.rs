@@ -14,6 +14,12 @@ use crate::Isa;
 pub(crate) const UNIT: usize = 2 * PANEL;
 /// Most tokens of a tile, over all methods; a tile of results is `[MAX_TILE][UNIT]`.
 pub(crate) const MAX_TILE: usize = 32;
+/// f32 of a tile of results, and bytes of those of two parts.
+pub(crate) const TILE: usize = MAX_TILE * UNIT;
+const TILES_BYTES: usize = 2 * TILE * size_of::<f32>();
+/// Units of a run of a single token's: a tile of results holds many, so that what is done once for a run costs little.
+pub(crate) const RUN_UNITS: usize = 8;
+const _: () = assert!(RUN_UNITS <= MAX_TILE);
 /// Tokens of a full int8 tile.
 pub(crate) const INT8_TILE: usize = 8;
 
@@ -309,7 +315,8 @@ impl Plan {
             at += plan.rows.next_multiple_of(TILE_ROWS) * plan.tile_cols() * size_of::<u16>();
         }
         plan.copy_bytes = at;
-        plan.thread_bytes = plan.row_bytes() + plan.sums() + plan.weight_bytes * if gated { 2 } else { 1 };
+        plan.thread_bytes =
+            plan.row_bytes() + TILES_BYTES + plan.sums() + plan.weight_bytes * if gated { 2 } else { 1 };
         plan
     }
 
@@ -415,8 +422,16 @@ impl Plan {
         let copies = if self.redundant { self.threads } else { 1 };
         let activations = if self.redundant { thread * copy } else { 0 };
         let row = copies * copy + thread * own;
-        let sums = row + self.row_bytes();
-        Offsets { activations, row, sums, weights: sums + self.sums(), total: copies * copy + self.threads * own }
+        let tiles = row + self.row_bytes();
+        let sums = tiles + TILES_BYTES;
+        Offsets {
+            activations,
+            row,
+            tiles,
+            sums,
+            weights: sums + self.sums(),
+            total: copies * copy + self.threads * own,
+        }
     }
 }
 
@@ -426,6 +441,8 @@ pub(crate) struct Offsets {
     pub(crate) activations: usize,
     /// One f32 row.
     pub(crate) row: usize,
+    /// Two tiles of results.
+    pub(crate) tiles: usize,
     /// Sums between chunks of tiles.
     pub(crate) sums: usize,
     /// Dequantised weights.

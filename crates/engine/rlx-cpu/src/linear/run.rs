@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::finish::finish;
-use super::items::panels;
+use super::items::panel_starts;
 use super::pack::Storage;
-use super::plan::{INT8_TILE, MAX_TILE, Method, Plan, TILE_ROWS, TOKEN_BLOCK, UNIT};
+use super::plan::{INT8_TILE, Method, Plan, RUN_UNITS, TILE, TILE_ROWS, TOKEN_BLOCK, UNIT};
 use super::prepare::{Activations, aligned_base, prepare};
 use super::{Epilogue, LinearArgs, LinearPart, Prologue};
 use crate::work::Stretches;
@@ -15,10 +15,6 @@ use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
 const CACHED_TOKEN_BYTES: usize = 1 << 19;
 /// Tokens of a run at least: reading weights anew for each costs little beside the arithmetic.
 const FEWEST_SPLIT_TOKENS: usize = 32;
-
-/// Results of a tile of tokens times a unit of rows.
-#[repr(align(64))]
-pub(super) struct Tile(pub(super) [f32; MAX_TILE * UNIT]);
 
 /// Computes `args` on all threads of a pool: each calls it with the same arguments. The outputs are complete once all threads have
 /// returned; the caller puts a barrier behind it.
@@ -56,7 +52,10 @@ pub fn linear(
             weights: base.add(at.weights),
             sums: base.add(at.sums).cast(),
             row: std::slice::from_raw_parts_mut(base.add(at.row).cast(), plan.cols),
-            tiles: [const { Tile([0.0; MAX_TILE * UNIT]) }; 2],
+            tiles: [0, 1].map(|part| {
+                let tile = base.add(at.tiles).cast::<f32>().add(part * TILE);
+                std::slice::from_raw_parts_mut(tile, TILE)
+            }),
             next: [std::ptr::null(); 2],
         };
         if !walk.reads_rows {
@@ -113,7 +112,8 @@ pub(super) struct Walk<'a> {
     pub(super) sums: *mut f32,
     /// Room for one f32 row.
     pub(super) row: &'a mut [f32],
-    pub(super) tiles: [Tile; 2],
+    /// Results of a tile of tokens times a unit of rows, or of one token times several units, for each part of an item.
+    pub(super) tiles: [&'a mut [f32]; 2],
     /// The panels that this thread reads after those of the item at hand: its own if there are none, null if weights are not in panels.
     pub(super) next: [*const u8; 2],
 }
@@ -143,6 +143,8 @@ struct Located<'a> {
     parts: &'a [LinearPart<'a>],
     method: Method,
     unit: usize,
+    /// Units of the parts.
+    units: usize,
     split: usize,
     splits: usize,
 }
@@ -188,7 +190,7 @@ impl<'a> Walk<'a> {
             let (split, mut unit) = (item / all, item % all);
             for (p, units) in self.units().enumerate() {
                 if unit < units {
-                    return Some(Located { parts: parts(p), method: Method::Float, unit, split, splits });
+                    return Some(Located { parts: parts(p), method: Method::Float, unit, units, split, splits });
                 }
                 unit -= units;
             }
@@ -204,7 +206,7 @@ impl<'a> Walk<'a> {
                     // All tokens with the same rows, which stay in the cache.
                     _ => (index / splits, index % splits),
                 };
-                return Some(Located { parts: parts(p), method, unit, split, splits });
+                return Some(Located { parts: parts(p), method, unit, units, split, splits });
             }
             index -= units * splits;
         }
@@ -213,12 +215,8 @@ impl<'a> Walk<'a> {
 
     /// The first panels of an item, unless its kernels do not care.
     fn beginning(&self, item: Located<'a>) -> Option<[*const u8; 2]> {
-        let weight = item.parts[0].weight;
-        if item.method == Method::Bf16 || weight.storage() == Storage::Rows {
-            return None;
-        }
-        let panels = panels(&item.parts[0], item.unit);
-        Some([panels.start, panels.end - 1].map(|panel| weight.unit(panel).as_ptr()))
+        let unread = item.method == Method::Bf16 || item.parts[0].weight.storage() == Storage::Rows;
+        (!unread).then(|| panel_starts(&item.parts[0], item.unit))
     }
 
     /// # Safety
@@ -229,16 +227,23 @@ impl<'a> Walk<'a> {
         let _tiles = self.plan.bf16_at.map(|_| unsafe { super::avx512::amx::Tiles::configure() });
         let (cut, threads) = (self.cut(ctx.count()), ctx.count());
         let mut all = Stretches::new(counter, self.total(cut, threads), ctx.index());
+        // A single token's items take so little time that looking for each would take a good part of it.
+        let most = if self.plan.rows == 1 { RUN_UNITS } else { 1 };
         let mut expected: Option<(usize, Located<'a>)> = None;
-        while let Some(item) = all.next() {
-            let known = expected.filter(|&(expected, _)| expected == item).map(|(_, here)| here);
-            let Some(here) = known.or_else(|| self.locate(cut, item, threads)) else { break };
-            expected = all.after(item).and_then(|after| Some((after, self.locate(cut, after, threads)?)));
-            if let Some(next) = self.beginning(expected.map_or(here, |(_, after)| after)) {
-                self.next = next;
+        while let Some(mut run) = all.next(most) {
+            while !run.is_empty() {
+                let known = expected.filter(|&(expected, _)| expected == run.start).map(|(_, here)| here);
+                let Some(here) = known.or_else(|| self.locate(cut, run.start, threads)) else { return };
+                let units = here.unit..(here.unit + run.len()).min(here.units);
+                run.start += units.len();
+                let after = all.after(run.start - 1);
+                expected = after.and_then(|after| Some((after, self.locate(cut, after, threads)?)));
+                if let Some(next) = self.beginning(expected.map_or(here, |(_, after)| after)) {
+                    self.next = next;
+                }
+                // SAFETY: passed on; the items are this thread's alone.
+                unsafe { self.item(here, units) };
             }
-            // SAFETY: passed on; the item is this thread's alone.
-            unsafe { self.item(here) };
         }
     }
 
@@ -264,7 +269,7 @@ impl<'a> Walk<'a> {
 
     /// # Safety
     /// As [`Walk::run`], and no other thread has this item.
-    unsafe fn item(&mut self, Located { parts, method, unit, split, splits }: Located<'_>) {
+    unsafe fn item(&mut self, Located { parts, method, unit, split, splits, .. }: Located<'_>, units: Range<usize>) {
         let share = |n: usize| n * split / splits..n * (split + 1) / splits;
         // SAFETY: passed on.
         unsafe {
@@ -273,11 +278,13 @@ impl<'a> Walk<'a> {
                 Method::Bf16 => self.tile_item(parts, unit, share(self.plan.rows.div_ceil(2 * TILE_ROWS))),
                 #[cfg(not(target_arch = "x86_64"))]
                 Method::Bf16 => unreachable!("there are no tiles on this architecture"),
+                Method::Int8 if self.plan.rows == 1 => self.int8_row(parts, units),
                 Method::Int8 => self.int8_item(parts, unit, share(self.plan.rows.div_ceil(INT8_TILE))),
                 #[cfg(target_arch = "x86_64")]
                 Method::Fixed => self.fixed_item(parts, unit, share(self.plan.float_tiles())),
                 #[cfg(not(target_arch = "x86_64"))]
                 Method::Fixed => unreachable!("fixed point is for AVX2"),
+                Method::Float if self.plan.rows == 1 => self.float_row(parts, units),
                 Method::Float => self.float_item(parts, unit, share(self.plan.float_tiles())),
             }
         }
@@ -303,9 +310,22 @@ impl<'a> Walk<'a> {
         tokens: Range<usize>,
         first: usize,
     ) {
-        let [gate, up] = self.tiles.each_ref().map(|tile| &tile.0[skip * UNIT..]);
+        let [gate, up] = self.tiles.each_ref().map(|tile| &tile[skip * UNIT..]);
         let up = parts.get(1).map(|part| (part, up));
+        let rows = first..(first + UNIT).min(parts[0].weight.rows());
         // SAFETY: this thread alone writes these tokens' results with these rows.
-        unsafe { finish(self.isa, self.args, &parts[0], gate, up, tokens, first) };
+        unsafe { finish(self.isa, self.args, &parts[0], gate, up, tokens, rows) };
+    }
+
+    /// Finishes the results of a single token with the rows of `units` in the tile buffers.
+    ///
+    /// # Safety
+    /// As [`Walk::item`].
+    pub(super) unsafe fn finish_row(&mut self, parts: &[LinearPart<'_>], units: Range<usize>) {
+        let [gate, up] = self.tiles.each_ref().map(|tile| &tile[..]);
+        let up = parts.get(1).map(|part| (part, up));
+        let rows = units.start * UNIT..(units.end * UNIT).min(parts[0].weight.rows());
+        // SAFETY: this thread alone writes the results with these rows.
+        unsafe { finish(self.isa, self.args, &parts[0], gate, up, 0..1, rows) };
     }
 }

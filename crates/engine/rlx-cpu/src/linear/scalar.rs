@@ -8,13 +8,14 @@ use super::lines::{FloatLines, LINE};
 use super::plan::{INT8_TILE, MAX_TILE, UNIT};
 use super::prepare::GroupMeta;
 
-/// An int8 tile times one panel: `out[t * UNIT + row]`.
+/// An int8 tile times `panels` panels: `out[t * UNIT + 16 * panel + row]`.
 ///
 /// # Safety
-/// `panel` holds `groups` groups of `F`; `q` and `meta` an int8 tile of `tokens` (at most 8) tokens; `out` has room for as many rows of a
-/// unit.
+/// From `first` on lie `panels` panels of `groups` groups of `F`, at least one, and of several tokens at most two; `q` and `meta` hold
+/// an int8 tile of `tokens` (at most 8) tokens; `out` has room for the results.
 pub(crate) unsafe fn int8<F: Format>(
-    panel: *const u8,
+    first: *const u8,
+    panels: usize,
     groups: usize,
     q: *const i8,
     meta: *const GroupMeta,
@@ -23,13 +24,30 @@ pub(crate) unsafe fn int8<F: Format>(
     _next: *const u8,
 ) {
     // SAFETY: the caller's promises give the lengths.
-    let (panel, q, meta) = unsafe {
+    let (all, q, meta) = unsafe {
         (
-            std::slice::from_raw_parts(panel, F::panel_bytes(groups)),
+            std::slice::from_raw_parts(first, panels * F::panel_bytes(groups)),
             std::slice::from_raw_parts(q, groups * tokens * GROUP_QUANTS),
             std::slice::from_raw_parts(meta, groups * tokens),
         )
     };
+    for (p, panel) in all.chunks_exact(F::panel_bytes(groups)).enumerate() {
+        let sums = int8_panel::<F>(panel, groups, q, meta, tokens);
+        for (t, sums) in sums[..tokens].iter().enumerate() {
+            // SAFETY: `out` has room for the tokens' results.
+            unsafe { out.add(t * UNIT + p * PANEL).cast::<[f32; PANEL]>().write_unaligned(*sums) };
+        }
+    }
+}
+
+/// The sums of each token with the rows of a panel.
+fn int8_panel<F: Format>(
+    panel: &[u8],
+    groups: usize,
+    q: &[i8],
+    meta: &[GroupMeta],
+    tokens: usize,
+) -> [[f32; PANEL]; INT8_TILE] {
     let mut sums = [[0.0f32; PANEL]; INT8_TILE];
     let mut at = 0;
     for first in (0..groups).step_by(BLOCK_GROUPS) {
@@ -64,10 +82,7 @@ pub(crate) unsafe fn int8<F: Format>(
         }
         at += F::block_bytes(count);
     }
-    for (t, sums) in sums[..tokens].iter().enumerate() {
-        // SAFETY: `out` has room for the tokens' rows of a unit.
-        unsafe { out.add(t * UNIT).cast::<[f32; PANEL]>().write_unaligned(*sums) };
-    }
+    sums
 }
 
 /// Dequantises a panel to `[columns][16]` f32, exactly.

@@ -45,7 +45,7 @@ impl Walk<'_> {
                 for (s, strip) in strips.clone().enumerate() {
                     for p in 0..parts.len() {
                         let slot = p * tiling.strips + s;
-                        let out = self.tiles[p].0.as_mut_ptr();
+                        let out = self.tiles[p].as_mut_ptr();
                         // SAFETY: the sources are runs of `count` tiles, and so are the activations from `chunk` on; the
                         // plan reserved a tile of sums for each slot and 32 tokens of an item.
                         unsafe {

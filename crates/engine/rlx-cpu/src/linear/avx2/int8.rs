@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::unpack::{FAR, HALF, group_scales, lines, prefetch, super_scales};
-use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, ahead};
+use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL, ahead};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
 
@@ -14,7 +14,8 @@ use crate::linear::prepare::GroupMeta;
 /// As the scalar kernel, and the machine has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) unsafe fn int8<F: Format>(
-    panel: *const u8,
+    first: *const u8,
+    panels: usize,
     groups: usize,
     q: *const i8,
     meta: *const GroupMeta,
@@ -22,16 +23,22 @@ pub(crate) unsafe fn int8<F: Format>(
     out: *mut f32,
     next: *const u8,
 ) {
-    // SAFETY: the caller's promises; the parts cover the tile.
-    unsafe {
-        match tokens {
-            1 => part::<F, 1, 2>([panel, next], 0, groups, q, meta, tokens, out),
-            2 => part::<F, 2, 2>([panel, next], 0, groups, q, meta, tokens, out),
-            _ => {
-                for half in 0..2 {
-                    for t in (0..tokens).step_by(4) {
-                        let out = out.add(t * UNIT);
-                        part::<F, 4, 1>([panel, next], half, groups, q.add(t * GROUP_QUANTS), meta.add(t), tokens, out);
+    let bytes = F::panel_bytes(groups);
+    for p in 0..panels {
+        let panel = first.wrapping_add(p * bytes);
+        let next = if p + 1 < panels { panel.wrapping_add(bytes) } else { next };
+        // SAFETY: the caller's promises; the parts cover the tile.
+        unsafe {
+            let out = out.add(p * PANEL);
+            match tokens {
+                1 => part::<F, 1, 2>([panel, next], 0, groups, q, meta, tokens, out),
+                2 => part::<F, 2, 2>([panel, next], 0, groups, q, meta, tokens, out),
+                _ => {
+                    for half in 0..2 {
+                        for t in (0..tokens).step_by(4) {
+                            let (q, meta) = (q.add(t * GROUP_QUANTS), meta.add(t));
+                            part::<F, 4, 1>([panel, next], half, groups, q, meta, tokens, out.add(t * UNIT));
+                        }
                     }
                 }
             }

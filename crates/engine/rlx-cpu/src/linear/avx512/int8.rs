@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::unpack::{group_scales, lines, super_scales};
-use crate::linear::format::{self, BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS};
+use crate::linear::format::{self, BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
 
@@ -39,21 +39,46 @@ impl Ahead {
     }
 }
 
-/// As [`scalar::int8`](crate::linear::scalar::int8). Each group is unpacked once for all `T` tokens of the tile.
+/// As [`scalar::int8`](crate::linear::scalar::int8).
 ///
 /// # Safety
 /// As the scalar kernel, and the machine has AVX-512 with VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
 pub(crate) unsafe fn int8<F: Format, const T: usize>(
-    panel: *const u8,
+    first: *const u8,
+    panels: usize,
     groups: usize,
-    mut q: *const i8,
-    mut meta: *const GroupMeta,
+    q: *const i8,
+    meta: *const GroupMeta,
     _tokens: usize,
     out: *mut f32,
     next: *const u8,
 ) {
     let ahead = Ahead::of::<F>();
+    let bytes = F::panel_bytes(groups);
+    for p in 0..panels {
+        let panel = first.wrapping_add(p * bytes);
+        let next = if p + 1 < panels { panel.wrapping_add(bytes) } else { next };
+        // SAFETY: the caller's promises.
+        unsafe { one_panel::<F, T>(panel, groups, q, meta, out.add(p * PANEL), next, ahead) };
+    }
+}
+
+/// One panel. Each group is unpacked once for all `T` tokens of the tile.
+///
+/// # Safety
+/// As [`int8`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+unsafe fn one_panel<F: Format, const T: usize>(
+    panel: *const u8,
+    groups: usize,
+    mut q: *const i8,
+    mut meta: *const GroupMeta,
+    out: *mut f32,
+    next: *const u8,
+    ahead: Ahead,
+) {
     let mut sums = [_mm512_setzero_ps(); T];
     let mut header = panel;
     let mut left = groups;
