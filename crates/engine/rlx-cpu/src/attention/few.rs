@@ -73,6 +73,7 @@ fn few_of<V: Simd, E: KvElement>(tile: &mut Tile<'_>) {
             let (values, run) = tile.source.rows(span, Which::Value, head, start + done);
             let len = run.min(n - done);
             let ahead = tile.source.rows_ahead(span, Which::Key, head, start + n + done, tile.context.end);
+            let ahead = ahead.or(tile.next_keys.filter(|_| done == 0));
             // SAFETY: as above, with o of `rows` rows of v_pad.
             unsafe {
                 all_sums::<V, E>(tile.work.as_ptr().add(done), rows, values, len, ahead, tile.o.as_mut_ptr(), v_pad)

@@ -4,18 +4,21 @@ use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use super::few::few;
-use super::kv::KvSource;
+use super::kv::{KvRows, KvSource, Which};
 use super::many::many;
 use super::plan::{Item, Items, Kernel, Places, Plan};
 use super::prepare::{NewKv, prepare_head, store};
 #[cfg(target_arch = "x86_64")]
 use super::tiles;
 use super::{AttentionArgs, SeqSpan};
-use crate::math::simd::prefetch;
+use crate::math::simd::{Simd, prefetch, simd_dispatch};
 use crate::{Isa, RowsIn, SharedSlice, ThreadCtx, WorkCounter};
 
 /// Where maxima start: below every score, and far enough from -inf for differences to exist.
 pub(super) const LOWEST: f32 = -1e30;
+
+/// How many keys are fetched while the new ones are prepared.
+const FIRST_KEYS: usize = 16;
 
 /// How many rows of queries and outputs are fetched ahead: they lie far apart.
 const ROWS_AHEAD: usize = 8;
@@ -27,6 +30,8 @@ pub(super) struct Tile<'a> {
     pub(super) item: Item<'a>,
     /// The tokens to go through.
     pub(super) context: Range<usize>,
+    /// Keys that the same thread reads after these tokens', if it is known.
+    pub(super) next_keys: Option<KvRows>,
     pub(super) k_pad: usize,
     pub(super) v_pad: usize,
     /// What query rows are multiplied with.
@@ -106,15 +111,20 @@ pub fn attention(
     let new = new.map(|[k, v]| NewKv { k, v, k_norm: args.k_norm, rope: args.rope });
     if plan.own_heads {
         let heads = ctx.share(args.kv_heads, 1);
+        let mut items = Items::new(plan, args);
+        let mut own = (0..plan.items).filter_map(|index| items.get(index).filter(|item| heads.contains(&item.kv_head)));
+        let mut next = own.next();
+        if let Some(keys) = next.and_then(|item| first_keys(args, &plan, &source, item)) {
+            (0..FIRST_KEYS).for_each(|i| prefetch_row(isa, &keys, i));
+        }
         for (span, new) in args.spans.iter().filter_map(|span| Some((span, new.as_ref()?))) {
             // SAFETY: these heads belong to this thread.
             unsafe { store(isa, new, &source, span, args.past(span), 0..span.len, heads.clone(), memory) };
         }
-        let mut items = Items::new(plan, args);
-        for index in 0..plan.items {
-            if let Some(item) = items.get(index).filter(|item| heads.contains(&item.kv_head)) {
-                run_item(isa, args, &plan, &source, item, memory, None);
-            }
+        while let Some(item) = next {
+            next = own.next();
+            let keys = next.and_then(|item| first_keys(args, &plan, &source, item));
+            run_item(isa, args, &plan, &source, item, keys, memory, None);
         }
         return;
     }
@@ -134,7 +144,7 @@ pub fn attention(
             // SAFETY: each item, and so each slot, is taken by one thread.
             unsafe { parts.part(index * plan.part_floats()..(index + 1) * plan.part_floats()) }
         });
-        run_item(isa, args, &plan, &source, item, memory, slot);
+        run_item(isa, args, &plan, &source, item, None, memory, slot);
     }
     if plan.is_cut() {
         ctx.barrier();
@@ -215,6 +225,7 @@ fn run_item(
     plan: &Plan,
     source: &KvSource<'_>,
     item: Item<'_>,
+    next_keys: Option<KvRows>,
     memory: &mut [f32],
     slot: Option<&mut [f32]>,
 ) {
@@ -244,6 +255,7 @@ fn run_item(
         source,
         item,
         context,
+        next_keys,
         k_pad: plan.k_pad,
         v_pad: plan.v_pad,
         factor,
@@ -283,6 +295,22 @@ fn run_item(
             *out = x * scale;
         }
     }
+}
+
+/// The keys that `item` begins with, unless it sees none.
+fn first_keys(args: &AttentionArgs<'_>, plan: &Plan, source: &KvSource<'_>, item: Item<'_>) -> Option<KvRows> {
+    let context = item.context(plan, args);
+    source.rows_ahead(item.span, Which::Key, item.kv_head, context.start, context.end)
+}
+
+simd_dispatch! {
+    /// Asks for row `i` to come to the cache.
+    fn prefetch_row(keys: &KvRows, i: usize) = prefetch_row_v
+}
+
+#[inline(always)]
+fn prefetch_row_v<V: Simd>(keys: &KvRows, i: usize) {
+    keys.prefetch::<V>(i);
 }
 
 /// The output of row `r` of an item.
