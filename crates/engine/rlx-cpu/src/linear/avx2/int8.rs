@@ -23,26 +23,46 @@ pub(crate) unsafe fn int8<F: Format>(
     out: *mut f32,
     next: *const u8,
 ) {
-    let bytes = F::panel_bytes(groups);
-    for p in 0..panels {
-        let panel = first.wrapping_add(p * bytes);
-        let next = if p + 1 < panels { panel.wrapping_add(bytes) } else { next };
-        // SAFETY: the caller's promises; the parts cover the tile.
-        unsafe {
-            let out = out.add(p * PANEL);
-            match tokens {
-                1 => part::<F, 1, 2>([panel, next], 0, groups, q, meta, tokens, out),
-                2 => part::<F, 2, 2>([panel, next], 0, groups, q, meta, tokens, out),
-                _ => {
+    // SAFETY: the caller's promises; the parts cover the tile.
+    unsafe {
+        match tokens {
+            1 => few::<F, 1>(first, panels, groups, q, meta, out, next),
+            2 => few::<F, 2>(first, panels, groups, q, meta, out, next),
+            _ => {
+                for p in 0..panels {
+                    let panel = first.add(p * F::panel_bytes(groups));
                     for half in 0..2 {
                         for t in (0..tokens).step_by(4) {
-                            let (q, meta) = (q.add(t * GROUP_QUANTS), meta.add(t));
-                            part::<F, 4, 1>([panel, next], half, groups, q, meta, tokens, out.add(t * UNIT));
+                            let (q, meta, out) = (q.add(t * GROUP_QUANTS), meta.add(t), out.add(t * UNIT + p * PANEL));
+                            part::<F, 4, 1>([panel, next], half, groups, q, meta, tokens, out);
                         }
                     }
                 }
             }
         }
+    }
+}
+
+/// `N` tokens, all of the tile, times panels.
+///
+/// # Safety
+/// As [`int8`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn few<F: Format, const N: usize>(
+    first: *const u8,
+    panels: usize,
+    groups: usize,
+    q: *const i8,
+    meta: *const GroupMeta,
+    out: *mut f32,
+    next: *const u8,
+) {
+    let bytes = F::panel_bytes(groups);
+    for p in 0..panels {
+        let panel = first.wrapping_add(p * bytes);
+        let next = if p + 1 < panels { panel.wrapping_add(bytes) } else { next };
+        // SAFETY: the caller's promises.
+        unsafe { part::<F, N, 2>([panel, next], 0, groups, q, meta, N, out.add(p * PANEL)) };
     }
 }
 
@@ -85,6 +105,8 @@ unsafe fn part<F: Format, const N: usize, const H: usize>(
                     }
                 }
                 for h in 0..H {
+                    // Both halves read the same activations, which the compiler would keep in memory between: there are no registers.
+                    let q = std::hint::black_box(q);
                     let weights = lines::<F>(quants.add(32 * (first + h)));
                     group::<F, N>(header, first + h, g, shared[h], &weights, q, meta, &mut sums[h]);
                 }
