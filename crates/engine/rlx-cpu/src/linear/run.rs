@@ -13,6 +13,8 @@ use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
 
 /// Bytes of activations that stay in a second-level cache next to weights that stream by.
 const CACHED_TOKEN_BYTES: usize = 1 << 19;
+/// Tokens that stream weights from memory rather than wait for the arithmetic, at most.
+const FEW_TOKENS: usize = 8;
 /// Tokens of a run at least: reading weights anew for each costs little beside the arithmetic.
 const FEWEST_SPLIT_TOKENS: usize = 32;
 
@@ -213,6 +215,22 @@ impl<'a> Walk<'a> {
         None
     }
 
+    /// Where item `item` is, which comes after those of `here` up to unit `unit`: mostly just there.
+    fn locate_after(
+        &self,
+        cut: Cut,
+        item: usize,
+        here: Located<'a>,
+        unit: usize,
+        threads: usize,
+    ) -> Option<Located<'a>> {
+        let by_units = here.splits == 1 || matches!(cut, Cut::TokensFirst { .. });
+        if by_units && unit < here.units {
+            return Some(Located { unit, ..here });
+        }
+        self.locate(cut, item, threads)
+    }
+
     /// The first panels of an item, unless its kernels do not care.
     fn beginning(&self, item: Located<'a>) -> Option<[*const u8; 2]> {
         let unread = item.method == Method::Bf16 || item.parts[0].weight.storage() == Storage::Rows;
@@ -227,17 +245,22 @@ impl<'a> Walk<'a> {
         let _tiles = self.plan.bf16_at.map(|_| unsafe { super::avx512::amx::Tiles::configure() });
         let (cut, threads) = (self.cut(ctx.count()), ctx.count());
         let mut all = Stretches::new(counter, self.total(cut, threads), ctx.index());
-        // A single token's items take so little time that looking for each would take a good part of it.
-        let most = if self.plan.rows == 1 { RUN_UNITS } else { 1 };
+        // Few tokens' items take so little time that looking for each would take a good part of it.
+        let (most, together) = match self.plan.rows {
+            1 => (RUN_UNITS, RUN_UNITS),
+            2..=FEW_TOKENS => (RUN_UNITS, 1),
+            _ => (1, 1),
+        };
         let mut expected: Option<(usize, Located<'a>)> = None;
         while let Some(mut run) = all.next(most) {
             while !run.is_empty() {
                 let known = expected.filter(|&(expected, _)| expected == run.start).map(|(_, here)| here);
                 let Some(here) = known.or_else(|| self.locate(cut, run.start, threads)) else { return };
-                let units = here.unit..(here.unit + run.len()).min(here.units);
+                let units = here.unit..(here.unit + run.len().min(together)).min(here.units);
                 run.start += units.len();
                 let after = all.after(run.start - 1);
-                expected = after.and_then(|after| Some((after, self.locate(cut, after, threads)?)));
+                expected =
+                    after.and_then(|after| Some((after, self.locate_after(cut, after, here, units.end, threads)?)));
                 if let Some(next) = self.beginning(expected.map_or(here, |(_, after)| after)) {
                     self.next = next;
                 }
