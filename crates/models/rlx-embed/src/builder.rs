@@ -18,7 +18,7 @@ use crate::texts::TextEncoder;
 use crate::{EmbedError, EmbedSettings, LongTexts, RlxEmbed};
 
 /// Tokens of a batch unless told otherwise: enough to keep the weights in use, few enough to stay in the caches.
-const BATCH_TOKENS: usize = 1024;
+const BATCH_TOKENS: usize = 512;
 
 /// Builds an [`RlxEmbed`]. What is not set is as the checkpoint has it.
 #[derive(Clone, Debug)]
