@@ -279,10 +279,8 @@ impl<'a> Walk<'a> {
         let units = part.weight.rows().div_ceil(rows);
         let tokens = self.plan.rows;
         let mut splits = tokens.div_ceil(most);
-        // Threads are never all done at once: the more items, the shorter the last one. Weights that are converted are converted
-        // for each item anew.
-        let converted = method != Method::Float || part.weight.storage() != Storage::Float;
-        let wanted = threads * if converted { 4 } else { 32 };
+        // Weights are converted for each item anew.
+        let wanted = threads * 4;
         if threads > 1 && units * splits < wanted {
             // Few units still keep all threads busy if each takes some of the tokens.
             splits = splits.max(wanted.div_ceil(units).min(tokens / fewest));
