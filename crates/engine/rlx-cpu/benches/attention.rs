@@ -1,10 +1,11 @@
-//! Speed of attention: `cargo bench -p rlx-cpu --bench attention -- [read] [decode] [prefill] [f32] [f16] [q8] [--threads N] [--isa I]
+//! Speed of attention: `cargo bench -p rlx-cpu --bench attention -- [read] [decode] [prefill] [encode] [f32] [f16] [q8] [--threads N] [--isa I]
 //! [--tokens 8192] [--layers N] [--cpu-time]`; the last counts processor time, for busy machines.
 //!
 //! - read: plain reads of memory, in GB/s;
 //! - decode: one token at a long context, layer after layer of caches that together exceed what the processor's caches hold, in
 //!   GB/s of keys and values;
-//! - prefill: a prompt of 512 tokens into an empty cache, causal, in GF/s of the visible half of the products.
+//! - prefill: a prompt of 512 tokens into an empty cache, causal, in GF/s of the visible half of the products;
+//! - encode: texts of 128 tokens without a cache, in f32, in GF/s.
 
 use rlx_cpu::attention::{
     AttentionArgs, KvDType, KvLayerView, KvLayout, ScoreBias, SeqSpan, attention, attention_scratch_bytes,
@@ -19,6 +20,10 @@ const BLOCK_LEN: usize = 64;
 /// Heads, key/value heads, head width.
 const SHAPES: [(&str, usize, usize, usize); 4] =
     [("Qwen3-0.6B", 16, 8, 128), ("Llama-3.2-1B", 32, 8, 64), ("SmolLM2-135M", 9, 3, 64), ("Gemma3-270M", 4, 1, 256)];
+
+/// As [`SHAPES`], of encoders.
+const ENCODERS: [(&str, usize, usize, usize); 2] = [("MiniLM-L6", 12, 12, 32), ("BERT base", 12, 12, 64)];
+const TEXT_TOKENS: usize = 128;
 
 struct Setup {
     layers: Option<usize>,
@@ -121,6 +126,53 @@ impl Setup {
         }
         best / layers as f64
     }
+
+    /// Seconds per layer of the fastest of `repeats` runs: a text of 128 tokens, each of which sees all.
+    fn encode(&self, (_, heads, kv_heads, head_dim): (&str, usize, usize, usize), repeats: usize) -> f64 {
+        let layers = self.layers.unwrap_or(6);
+        let width = heads * head_dim;
+        let noise: Vec<f32> = (0..TEXT_TOKENS * 3 * width).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+        // One row holds a token's queries, keys and values, as products leave them.
+        let part = |i: usize| RowsIn { data: &noise[i * width..], stride: 3 * width };
+        let mut out = vec![0.0f32; TEXT_TOKENS * width];
+        let spans = [SeqSpan { start: 0, len: TEXT_TOKENS, past: 0, blocks: &[] }];
+        let args = AttentionArgs {
+            q: part(0),
+            kv: Some([part(1), part(2)]),
+            out: RowsOut { data: SharedSlice::new(&mut out), stride: width },
+            heads,
+            kv_heads,
+            head_dim,
+            v_dim: head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            causal: false,
+            window: None,
+            softcap: None,
+            q_norm: None,
+            k_norm: None,
+            rope: None,
+            bias: ScoreBias::default(),
+            spans: &spans,
+            cache: None,
+            precision: Precision::F32,
+        };
+        let bytes = attention_scratch_bytes(&args, self.isa, self.pool.threads());
+        let mut scratch = AlignedBuf::<u8>::zeroed(bytes);
+        let scratch = SharedSlice::new(&mut scratch);
+        let mut best = f64::INFINITY;
+        for _ in 0..repeats {
+            let work: Vec<WorkCounter> = (0..layers).map(|_| WorkCounter::default()).collect();
+            let start = self.now();
+            self.pool.run(&|ctx| {
+                for work in &work {
+                    attention(ctx, self.isa, std::slice::from_ref(work), scratch, &args);
+                    ctx.barrier();
+                }
+            });
+            best = best.min(self.now() - start);
+        }
+        best / layers as f64
+    }
 }
 
 fn main() {
@@ -136,7 +188,16 @@ fn main() {
     if has("read") {
         println!("{threads} threads, plain reads: {:.1} GB/s", setup.read_rate());
     }
-    let both = !has("decode") && !has("prefill");
+    let both = !has("decode") && !has("prefill") && !has("encode");
+    for shape in ENCODERS.into_iter().filter(|_| both || has("encode")) {
+        let (model, heads, _, head_dim) = shape;
+        let seconds = setup.encode(shape, 400);
+        let rate = (4 * heads * head_dim * TEXT_TOKENS * TEXT_TOKENS) as f64 / seconds * 1e-9;
+        println!(
+            "{isa} {threads} threads, encode {TEXT_TOKENS}, {model:<12} f32: {:7.1} us/layer, {rate:5.0} GF/s",
+            seconds * 1e6
+        );
+    }
     let types = [("f32", KvDType::F32), ("f16", KvDType::F16), ("q8", KvDType::Q8)];
     let every_type = !types.iter().any(|(name, _)| has(name));
     for (name, dtype) in types {

@@ -139,6 +139,12 @@ impl KvRows {
         self.data.wrapping_add(i * self.stride)
     }
 
+    /// Bytes from a row to the next.
+    #[inline(always)]
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// The first row's elements and scales, to write.
     ///
     /// # Safety

@@ -55,11 +55,11 @@ fn many_v<V: Simd>(tile: &mut Tile<'_>) {
     let mut start = tile.context.start;
     while start < tile.context.end {
         let n = TILE_TOKENS.min(tile.context.end - start);
-        load_tile::<V>(tile, Which::Key, start, n, k_pad, memory.tile);
+        let (keys, stride) = rows_of::<V>(tile, Which::Key, start, n, k_pad, memory.tile);
         // SAFETY: n rows of k_pad keys, k_pad rows of `columns` queries, n rows of `columns` scores.
         unsafe {
             product::<V>(
-                Left { start: memory.tile.as_ptr(), row: k_pad, column: 1, rows: n },
+                Left { start: keys, row: stride, column: 1, rows: n },
                 k_pad,
                 memory.q.as_ptr(),
                 memory.scores.as_mut_ptr(),
@@ -69,11 +69,11 @@ fn many_v<V: Simd>(tile: &mut Tile<'_>) {
         }
         bias::add::<V>(tile, biases.as_mut(), memory.scores, start, n, columns);
         softmax::<V>(tile, &mut memory, start, n, columns);
-        load_tile::<V>(tile, Which::Value, start, n, v_pad, memory.tile);
+        let (values, stride) = rows_of::<V>(tile, Which::Value, start, n, v_pad, memory.tile);
         // SAFETY: n rows of v_pad values, n rows of `columns` weights, v_pad rows of `columns` outputs.
         unsafe {
             product::<V>(
-                Left { start: memory.tile.as_ptr(), row: 1, column: v_pad, rows: v_pad },
+                Left { start: values, row: 1, column: stride, rows: v_pad },
                 n,
                 memory.scores.as_ptr(),
                 memory.o.as_mut_ptr(),
@@ -98,18 +98,35 @@ fn transpose<V: Simd>(src: &[f32], m: usize, dst: &mut [f32], n: usize) {
     }
 }
 
-/// Tokens `start..start + n` of the tile's head as f32 rows of `pad`.
+/// Tokens `start..start + n` of the tile's head as f32 rows of `pad`: where the first is, and elements from one to the next. Those
+/// that are not so already are brought to `dst`.
 #[inline(always)]
-fn load_tile<V: Simd>(tile: &Tile<'_>, which: Which, start: usize, n: usize, pad: usize, dst: &mut [f32]) {
+fn rows_of<V: Simd>(
+    tile: &Tile<'_>,
+    which: Which,
+    start: usize,
+    n: usize,
+    pad: usize,
+    dst: &mut [f32],
+) -> (*const f32, usize) {
     match tile.source.layout().dtype {
-        KvDType::F32 => load_tile_of::<V, F32Element>(tile, which, start, n, pad, dst),
-        KvDType::F16 => load_tile_of::<V, F16Element>(tile, which, start, n, pad, dst),
-        KvDType::Q8 => load_tile_of::<V, Q8Element>(tile, which, start, n, pad, dst),
+        KvDType::F32 => {
+            let (rows, run) = tile.source.rows(tile.item.span, which, tile.item.kv_head, start);
+            if run >= n {
+                // Another thread may have written them last; products would wait for each.
+                (0..n).for_each(|t| rows.prefetch::<V>(t));
+                return (rows.row(0).cast_const().cast(), rows.stride() / size_of::<f32>());
+            }
+            copy_rows::<V, F32Element>(tile, which, start, n, pad, dst)
+        }
+        KvDType::F16 => copy_rows::<V, F16Element>(tile, which, start, n, pad, dst),
+        KvDType::Q8 => copy_rows::<V, Q8Element>(tile, which, start, n, pad, dst),
     }
+    (dst.as_ptr(), pad)
 }
 
 #[inline(always)]
-fn load_tile_of<V: Simd, E: KvElement>(
+fn copy_rows<V: Simd, E: KvElement>(
     tile: &Tile<'_>,
     which: Which,
     start: usize,
@@ -213,13 +230,12 @@ pub(super) unsafe fn product<V: Simd>(
         // SAFETY: columns j.. of both; registers taken never reach beyond `columns`.
         unsafe {
             let (right, out) = (right.add(j), out.add(j));
-            // As many sums as the registers hold, with room for the right side and one broadcast.
+            // Sums enough to hide the latency of adding to them, in rows that heads and tiles of tokens are multiples of.
             j += V::LANES
                 * match (V::LANES, (columns - j) / V::LANES) {
-                    (16, 1) => panel::<V, 12, 1>(left, depth, right, out, columns, accumulate),
-                    (16, 2) => panel::<V, 12, 2>(left, depth, right, out, columns, accumulate),
+                    (16, 1) => panel::<V, 16, 1>(left, depth, right, out, columns, accumulate),
                     (16, 3) => panel::<V, 8, 3>(left, depth, right, out, columns, accumulate),
-                    (16, _) => panel::<V, 6, 4>(left, depth, right, out, columns, accumulate),
+                    (16, _) => panel::<V, 8, 2>(left, depth, right, out, columns, accumulate),
                     _ => panel::<V, 6, 2>(left, depth, right, out, columns, accumulate),
                 };
         }

@@ -4,6 +4,7 @@ use super::few::SCORE_STRIDE;
 use super::kv::{KvDType, KvLayout};
 use super::{AttentionArgs, SeqSpan};
 use crate::Isa;
+#[cfg(target_arch = "x86_64")]
 use crate::linear::Precision;
 
 /// Query rows of a tile at most: four registers of sixteen lanes.

@@ -22,6 +22,10 @@ pub(super) fn prepare_head(
     dst: &mut [f32],
 ) {
     let (head, rest) = dst.split_at_mut(src.len());
+    rest.fill(0.0);
+    if norm.is_none() && rope.is_none() {
+        return scaled(isa, src, factor, head);
+    }
     match norm {
         Some(norm) => rms_norm_row(isa, src, Some(norm.weight), norm.eps, head),
         None => head.copy_from_slice(src),
@@ -33,7 +37,26 @@ pub(super) fn prepare_head(
     if factor != 1.0 {
         head.iter_mut().for_each(|x| *x *= factor);
     }
-    rest.fill(0.0);
+}
+
+simd_dispatch! {
+    /// `out = src * factor`, equally long.
+    fn scaled(src: &[f32], factor: f32, out: &mut [f32]) = scaled_v
+}
+
+#[inline(always)]
+fn scaled_v<V: Simd>(src: &[f32], factor: f32, out: &mut [f32]) {
+    let (src, rest) = src.as_chunks::<16>();
+    let (out, out_rest) = out.as_chunks_mut::<16>();
+    for (src, out) in src.iter().zip(out) {
+        for i in (0..16).step_by(V::LANES) {
+            // SAFETY: both have 16 elements, a multiple of LANES.
+            unsafe { (V::load(src.as_ptr().add(i)) * V::splat(factor)).store(out.as_mut_ptr().add(i)) }
+        }
+    }
+    for (x, out) in rest.iter().zip(out_rest) {
+        *out = x * factor;
+    }
 }
 
 /// Keys and values to be stored, and what is done to the keys before.

@@ -282,16 +282,27 @@ fn run_item(
         }
         return;
     }
+    divide(isa, &tile);
+}
+
+simd_dispatch! {
+    /// A tile's outputs, divided by their sums, to where they belong.
+    fn divide(tile: &Tile<'_>) = divide_v
+}
+
+#[inline(always)]
+fn divide_v<V: Simd>(tile: &Tile<'_>) {
+    let (args, item) = (tile.args, &tile.item);
     for r in 0..item.rows {
         if r + ROWS_AHEAD < item.rows {
             // SAFETY: each output row and head belongs to one item.
-            prefetch(unsafe { out_head(args, &item, r + ROWS_AHEAD) });
+            prefetch(unsafe { out_head(args, item, r + ROWS_AHEAD) });
         }
         // SAFETY: as above.
-        let out = unsafe { out_head(args, &item, r) };
+        let out = unsafe { out_head(args, item, r) };
         // A row that sees nothing has sum 0 and output 0.
         let scale = if tile.sum[r] > 0.0 { 1.0 / tile.sum[r] } else { 0.0 };
-        for (out, x) in out.iter_mut().zip(&tile.o[r * plan.v_pad..]) {
+        for (out, x) in out.iter_mut().zip(&tile.o[r * tile.v_pad..]) {
             *out = x * scale;
         }
     }
