@@ -1,4 +1,5 @@
-//! Four lanes of AArch64 Advanced SIMD. Checked by the compiler only: the project's machines have no such processor.
+//! Four lanes of AArch64 Advanced SIMD. Run under an emulator only (`scripts/test-aarch64.sh`): the project's machines have no such
+//! processor.
 
 use std::arch::aarch64::*;
 use std::ops::{Add, Div, Mul, Sub};
