@@ -25,6 +25,36 @@ const SHAPES: [(&str, usize, usize, usize); 4] =
 const ENCODERS: [(&str, usize, usize, usize); 2] = [("MiniLM-L6", 12, 12, 32), ("BERT base", 12, 12, 64)];
 const TEXT_TOKENS: usize = 128;
 
+/// The call for a text whose tokens all see each other, in f32 and without a cache.
+fn text<'a>(
+    (_, heads, kv_heads, head_dim): (&str, usize, usize, usize),
+    q: RowsIn<'a>,
+    kv: [RowsIn<'a>; 2],
+    out: &'a mut [f32],
+    spans: &'a [SeqSpan<'a>],
+) -> AttentionArgs<'a> {
+    AttentionArgs {
+        q,
+        kv: Some(kv),
+        out: RowsOut { data: SharedSlice::new(out), stride: heads * head_dim },
+        heads,
+        kv_heads,
+        head_dim,
+        v_dim: head_dim,
+        scale: 1.0 / (head_dim as f32).sqrt(),
+        causal: false,
+        window: None,
+        softcap: None,
+        q_norm: None,
+        k_norm: None,
+        rope: None,
+        bias: ScoreBias::default(),
+        spans,
+        cache: None,
+        precision: Precision::F32,
+    }
+}
+
 struct Setup {
     layers: Option<usize>,
     pool: ThreadPool,
@@ -85,29 +115,10 @@ impl Setup {
         let (q, kv) = (noise(len * heads * head_dim), noise(len * kv_heads * head_dim));
         let mut out = vec![0.0f32; len * heads * head_dim];
         let spans = [SeqSpan { start: 0, len, past, blocks: &table }];
-        let args = AttentionArgs {
-            q: RowsIn { data: &q, stride: heads * head_dim },
-            kv: Some([
-                RowsIn { data: &kv, stride: kv_heads * head_dim },
-                RowsIn { data: &kv, stride: kv_heads * head_dim },
-            ]),
-            out: RowsOut { data: SharedSlice::new(&mut out), stride: heads * head_dim },
-            heads,
-            kv_heads,
-            head_dim,
-            v_dim: head_dim,
-            scale: 1.0 / (head_dim as f32).sqrt(),
-            causal: true,
-            window: None,
-            softcap: None,
-            q_norm: None,
-            k_norm: None,
-            rope: None,
-            bias: ScoreBias::default(),
-            spans: &spans,
-            cache: Some(&views[0]),
-            precision: Precision::Auto,
-        };
+        let rows = |data, heads| RowsIn { data, stride: heads * head_dim };
+        let kv = [rows(&kv, kv_heads), rows(&kv, kv_heads)];
+        let text = text(shape, rows(&q, heads), kv, &mut out, &spans);
+        let args = AttentionArgs { causal: true, cache: Some(&views[0]), precision: Precision::Auto, ..text };
         let bytes = attention_scratch_bytes(&args, self.isa, self.pool.threads());
         let mut scratch = AlignedBuf::<u8>::zeroed(bytes);
         let scratch = SharedSlice::new(&mut scratch);
@@ -128,34 +139,16 @@ impl Setup {
     }
 
     /// Seconds per layer of the fastest of `repeats` runs: a text of 128 tokens, each of which sees all.
-    fn encode(&self, (_, heads, kv_heads, head_dim): (&str, usize, usize, usize), repeats: usize) -> f64 {
+    fn encode(&self, shape: (&str, usize, usize, usize), repeats: usize) -> f64 {
         let layers = self.layers.unwrap_or(6);
+        let (_, heads, _, head_dim) = shape;
         let width = heads * head_dim;
         let noise: Vec<f32> = (0..TEXT_TOKENS * 3 * width).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
         // One row holds a token's queries, keys and values, as products leave them.
         let part = |i: usize| RowsIn { data: &noise[i * width..], stride: 3 * width };
         let mut out = vec![0.0f32; TEXT_TOKENS * width];
         let spans = [SeqSpan { start: 0, len: TEXT_TOKENS, past: 0, blocks: &[] }];
-        let args = AttentionArgs {
-            q: part(0),
-            kv: Some([part(1), part(2)]),
-            out: RowsOut { data: SharedSlice::new(&mut out), stride: width },
-            heads,
-            kv_heads,
-            head_dim,
-            v_dim: head_dim,
-            scale: 1.0 / (head_dim as f32).sqrt(),
-            causal: false,
-            window: None,
-            softcap: None,
-            q_norm: None,
-            k_norm: None,
-            rope: None,
-            bias: ScoreBias::default(),
-            spans: &spans,
-            cache: None,
-            precision: Precision::F32,
-        };
+        let args = text(shape, part(0), [part(1), part(2)], &mut out, &spans);
         let bytes = attention_scratch_bytes(&args, self.isa, self.pool.threads());
         let mut scratch = AlignedBuf::<u8>::zeroed(bytes);
         let scratch = SharedSlice::new(&mut scratch);
