@@ -11,8 +11,8 @@ use super::{Epilogue, LinearArgs, LinearPart, Prologue};
 use crate::work::Stretches;
 use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
 
-/// Bytes of activations that a thread goes through for each unit of weights: they stay in its part of the last cache.
-const CACHED_TOKEN_BYTES: usize = 1 << 22;
+/// Bytes of activations that a thread goes through for each unit of weights: half a second-level cache, so that they stay there.
+const CACHED_TOKEN_BYTES: usize = 1 << 19;
 /// Tokens that stream weights from memory rather than wait for the arithmetic, at most.
 const FEW_TOKENS: usize = 8;
 /// Tokens of a run at least: reading weights anew for each costs little beside the arithmetic.
