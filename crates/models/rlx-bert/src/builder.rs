@@ -144,5 +144,5 @@ fn masked_lm(g: &mut Flow, config: &BertConfig, x: Tensor) -> Tensor {
         true => "embeddings.word_embeddings.weight",
         false => "cls.predictions.decoder.weight",
     };
-    g.linear_by(x, table, Some("cls.predictions.bias"), config.vocab_size)
+    g.linear_by(x, table, Some(weights::masked_lm_bias(config)), config.vocab_size)
 }

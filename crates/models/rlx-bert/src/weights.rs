@@ -62,9 +62,15 @@ const MASKED_LM: &[NameRule] = &[
     rule("cls.predictions.transform.dense.bias", ""),
     norm("cls.predictions.transform.LayerNorm.weight", "", "cls.predictions.transform.LayerNorm.gamma"),
     norm("cls.predictions.transform.LayerNorm.bias", "", "cls.predictions.transform.LayerNorm.beta"),
-    rule("cls.predictions.bias", "").or_hf("cls.predictions.decoder.bias", Transform::None),
-    NameRule::ignored("cls.predictions.decoder.bias", ""),
 ];
+
+/// The bias of the masked-language-model head: tied like the table, so that two of different values are two only if that is.
+pub(crate) fn masked_lm_bias(config: &BertConfig) -> &'static str {
+    if config.tie_word_embeddings { TIED_BIAS } else { OWN_BIAS }
+}
+
+const TIED_BIAS: &str = "cls.predictions.bias";
+const OWN_BIAS: &str = "cls.predictions.decoder.bias";
 
 const CLASSIFICATION: &[NameRule] = &[rule("classifier.weight", ""), rule("classifier.bias", "")];
 
@@ -95,6 +101,10 @@ pub(crate) fn rules(config: &BertConfig, head: BertHead) -> Vec<NameRule> {
                 true => NameRule::ignored("cls.predictions.decoder.weight", ""),
                 false => rule("cls.predictions.decoder.weight", ""),
             });
+            let bias = masked_lm_bias(config);
+            let other = if bias == TIED_BIAS { OWN_BIAS } else { TIED_BIAS };
+            rules.push(rule(bias, "").or_hf(other, Transform::None));
+            rules.push(NameRule::ignored(other, ""));
         }
         _ => rules.push(NameRule::ignored("cls.predictions.*", "")),
     }

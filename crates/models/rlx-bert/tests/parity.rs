@@ -23,6 +23,15 @@ fn bert_mlm() {
     check_fixture(fixture("bert_mlm"), &families());
 }
 
+/// Recorded by `scripts/reference/record_encoders.py`: odd sizes, other activations, text types, padding inside of texts, cross-encoders,
+/// and a masked-language-model head with a table and a bias of its own.
+#[test]
+fn other_shapes() {
+    for name in ["bert_odd", "bert_wide_gelu_new", "bert_cross_encoder", "bert_three_labels", "bert_mlm_untied"] {
+        check_fixture(fixture(name), &families());
+    }
+}
+
 #[test]
 fn converted_files_are_those_of_llama_cpp() {
     for name in ["bert", "bert_mlm"] {

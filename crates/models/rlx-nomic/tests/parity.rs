@@ -18,6 +18,14 @@ fn nomic_bert() {
     check_fixture(fixture("nomic_bert"), &families());
 }
 
+/// Recorded by `scripts/reference/record_encoders.py`: other sizes, a single kind of text, padding inside of texts.
+#[test]
+fn other_shapes() {
+    for name in ["nomic_odd", "nomic_one_type"] {
+        check_fixture(fixture(name), &families());
+    }
+}
+
 /// The fixture's second spelling of the config names another longest text, so that the converter would write another number.
 #[test]
 fn converted_files_are_those_of_llama_cpp() {
