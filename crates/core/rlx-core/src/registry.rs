@@ -1,5 +1,7 @@
 //! Which families there are, and which of them a checkpoint belongs to.
 
+use std::collections::BTreeSet;
+
 use rlx_flow::DecoderSpec;
 use rlx_ir::Graph;
 use rlx_weights::names::{MapOptions, NameRule, WeightMap};
@@ -176,7 +178,9 @@ impl Families {
         self.families.iter().find(|family| family.takes(checkpoint)).ok_or_else(|| {
             let gguf = checkpoint.gguf().is_some();
             let names = |family: &Family| if gguf { family.gguf_architectures } else { family.hf_model_types };
-            let supported = self.families.iter().flat_map(names).copied().collect::<Vec<_>>().join(", ");
+            // Two families may share an architecture, and tell their checkpoints apart by other marks.
+            let supported: BTreeSet<&str> = self.families.iter().flat_map(names).copied().collect();
+            let supported = Vec::from_iter(supported).join(", ");
             CoreError::UnknownArchitecture { architecture: architecture.to_string(), supported }
         })
     }
