@@ -3,18 +3,16 @@
 
     python record_shapes.py OUT [CASE...]
 
-Needs torch 2.15.0 (CPU), transformers 5.23.0, safetensors. Norm weights are not 1 and biases not 0. The second row of each batch is
-padded on the right. Tolerances are 20 times the difference between f32 and f64, at least 1e-5 of the largest value.
+Needs torch 2.15.0 (CPU), transformers 5.23.0, safetensors. The second row of each batch is padded
+on the right.
 """
 
-import copy
-import json
 import pathlib
 import sys
 
+import tiny
 import torch
 import transformers
-from safetensors.torch import save_file
 
 BASE = dict(vocab_size=61, hidden_size=40, intermediate_size=44, num_hidden_layers=2, max_position_embeddings=64,
             bos_token_id=1, eos_token_id=2, pad_token_id=0, rms_norm_eps=1e-5)
@@ -54,9 +52,8 @@ def model_class(name):
     return getattr(transformers, {"Gemma3Text": "Gemma3ForCausalLM"}.get(name, name + "ForCausalLM"))
 
 
-def run(model, ids, mask):
-    with torch.no_grad():
-        out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
+def run(model, inputs):
+    out = model(**inputs, output_hidden_states=True, use_cache=False)
     tensors = {f"hidden.{i}": h for i, h in enumerate(out.hidden_states)}
     tensors["logits"] = out.logits
     return tensors
@@ -68,39 +65,14 @@ def record(name, out):
     config = getattr(transformers, family + "Config")(**{**BASE, **changes})
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
-    model = model_class(family)(config).eval()
-    with torch.no_grad():
-        for key, p in model.named_parameters():
-            if p.dim() > 1:
-                p.normal_(0.0, 1.0 if "embed" in key else 1.2 / p.shape[-1] ** 0.5)
-            elif key.endswith("bias"):
-                p.normal_(0.0, 0.2)
-            else:
-                p.normal_(0.1 if "Gemma" in family else 1.0, 0.3)
+    model = tiny.randomise(model_class(family)(config), norm=0.1 if "Gemma" in family else 1.0)
     tokens = 20
     ids = torch.randint(3, config.vocab_size, (2, tokens))
     mask = torch.ones_like(ids)
     mask[1, tokens - 3:] = 0
-    got = run(model, ids, mask)
-    exact = run(copy.deepcopy(model).double(), ids, mask)
-    tensors = {"in.input_ids": ids, "in.attention_mask": mask}
-    tolerances = {}
-    for key, value in got.items():
-        # A row of padding may see nothing at all, and is NaN then.
-        value = torch.where(mask[..., None] > 0, value, 0.0)
-        error = (value.double() - torch.where(mask[..., None] > 0, exact[key], 0.0)).abs().max().item()
-        size = value.abs().max().item()
-        tolerances[key] = dict(absmax=size, f32_vs_f64=error, suggested_atol=max(20 * error, 1e-5 * size))
-        tensors["out." + key] = value.contiguous()
-    folder = pathlib.Path(out) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder, safe_serialization=True)
-    (folder / "generation_config.json").unlink(missing_ok=True)
-    save_file(tensors, folder / "expected.safetensors")
-    meta = dict(family=name, reference=f"transformers.{model_class(family).__name__}", tolerances=tolerances,
-                versions=dict(torch=torch.__version__, transformers=transformers.__version__))
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
-    print(name, f"{sum(f.stat().st_size for f in folder.iterdir()) / 1e3:.0f} KB")
+    # A row of padding may see nothing at all, and is NaN then.
+    tiny.record(pathlib.Path(out) / name, model, dict(input_ids=ids, attention_mask=mask), run,
+                lambda value: torch.where(mask[..., None] > 0, value, 0.0))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 //! Reading fields of `config.json`, with errors that name the field.
 
+use rlx_ir::Activation;
 use serde_json::Value;
 
 use crate::CoreError;
@@ -74,6 +75,30 @@ impl<'a> HfConfig<'a> {
     /// If it is absent or something else.
     pub fn require_usize(&self, key: &str) -> Result<usize, CoreError> {
         self.usize(key)?.ok_or_else(|| CoreError::Config(format!("{key} is missing")))
+    }
+
+    /// An activation by the name that transformers has for it (`ACT2FN`); `default` if absent or null.
+    ///
+    /// # Errors
+    /// If the field is something else.
+    pub fn activation(&self, key: &str, default: Activation) -> Result<Activation, CoreError> {
+        let Some(name) = self.str(key)? else { return Ok(default) };
+        Ok(match name {
+            "silu" | "swish" => Activation::Silu,
+            "gelu" => Activation::GeluErf,
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
+            "quick_gelu" => Activation::QuickGelu,
+            "relu" => Activation::Relu,
+            "relu2" => Activation::Relu2,
+            "sigmoid" => Activation::Sigmoid,
+            "tanh" => Activation::Tanh,
+            other => {
+                return Err(CoreError::Config(format!(
+                    "{key} `{other}` is not supported (silu, swish, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, quick_gelu, \
+                     relu, relu2, sigmoid, tanh)"
+                )));
+            }
+        })
     }
 
     fn typed<T>(

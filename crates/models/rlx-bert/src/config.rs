@@ -61,24 +61,13 @@ impl BertConfig {
         if config.bool("is_decoder")? == Some(true) {
             return Err(CoreError::Config("is_decoder: BERT as a decoder is not supported".into()));
         }
-        let hidden_act = match config.str("hidden_act")?.unwrap_or("gelu") {
-            "gelu" => Activation::GeluErf,
-            "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
-            "relu" => Activation::Relu,
-            "silu" | "swish" => Activation::Silu,
-            other => {
-                return Err(CoreError::Config(format!(
-                    "hidden_act `{other}` is not supported (gelu, gelu_new, gelu_pytorch_tanh, relu, silu)"
-                )));
-            }
-        };
         Ok(BertConfig {
             vocab_size: config.require_usize("vocab_size")?,
             hidden_size: config.require_usize("hidden_size")?,
             intermediate_size: config.require_usize("intermediate_size")?,
             num_hidden_layers: config.require_usize("num_hidden_layers")?,
             num_attention_heads: config.require_usize("num_attention_heads")?,
-            hidden_act,
+            hidden_act: config.activation("hidden_act", Activation::GeluErf)?,
             layer_norm_eps: config.f64("layer_norm_eps")?.unwrap_or(1e-12) as f32,
             max_position_embeddings: config.usize("max_position_embeddings")?.unwrap_or(512),
             type_vocab_size: config.usize("type_vocab_size")?.unwrap_or(2),

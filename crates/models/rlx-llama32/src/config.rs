@@ -57,7 +57,7 @@ impl Llama32Config {
     /// If a field is missing or of the wrong type.
     pub fn from_hf(json: &serde_json::Value) -> Result<Llama32Config, CoreError> {
         let config = HfConfig::new(json);
-        if let Some(act @ ("gelu" | "relu" | "gelu_new")) = config.str("hidden_act")? {
+        if let Some(act) = config.str("hidden_act")?.filter(|act| !["silu", "swish"].contains(act)) {
             return Err(CoreError::Config(format!("hidden_act `{act}` is not a Llama's (silu)")));
         }
         let hidden_size = config.require_usize("hidden_size")?;

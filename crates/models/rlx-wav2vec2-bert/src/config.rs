@@ -133,7 +133,7 @@ impl Wav2Vec2BertConfig {
                 num_adapter_layers: size("num_adapter_layers", 1)?,
                 adapter_kernel_size: size("adapter_kernel_size", 3)?,
                 adapter_stride: size("adapter_stride", 2)?,
-                adapter_act: activation(&config, "adapter_act", "relu")?,
+                adapter_act: config.activation("adapter_act", Activation::Relu)?,
             }),
         };
         Ok(Wav2Vec2BertConfig {
@@ -142,7 +142,7 @@ impl Wav2Vec2BertConfig {
             num_hidden_layers: size("num_hidden_layers", 24)?,
             num_attention_heads,
             intermediate_size: size("intermediate_size", 4096)?,
-            hidden_act: activation(&config, "hidden_act", "swish")?,
+            hidden_act: config.activation("hidden_act", Activation::Silu)?,
             layer_norm_eps: config.f64("layer_norm_eps")?.unwrap_or(1e-5) as f32,
             conv_depthwise_kernel_size: size("conv_depthwise_kernel_size", 31)?,
             position_embeddings,
@@ -215,23 +215,4 @@ impl Wav2Vec2BertConfig {
         let Some(adapter) = &self.adapter else { return rows };
         (0..adapter.num_adapter_layers).fold(rows, |rows, _| adapter.window().output_len(rows))
     }
-}
-
-/// An activation by the name that transformers has for it.
-fn activation(config: &HfConfig<'_>, key: &str, default: &str) -> Result<Activation, CoreError> {
-    Ok(match config.str(key)?.unwrap_or(default) {
-        "swish" | "silu" => Activation::Silu,
-        "gelu" => Activation::GeluErf,
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
-        "quick_gelu" => Activation::QuickGelu,
-        "relu" => Activation::Relu,
-        "relu2" => Activation::Relu2,
-        "sigmoid" => Activation::Sigmoid,
-        "tanh" => Activation::Tanh,
-        other => {
-            return Err(CoreError::Config(format!(
-                "{key} `{other}` is not supported (swish, gelu, gelu_new, quick_gelu, relu, relu2, sigmoid, tanh)"
-            )));
-        }
-    })
 }

@@ -1,7 +1,7 @@
 //! The two graphs: encoder and decoder. Mathematics only.
 
 use rlx_flow::{Conv1d, Flow, FlowError, NormKind, NormSpec, Tensor, Window};
-use rlx_ir::{AttentionSpec, Cache, CrossAttentionSpec, CrossKv, CrossKvId, Graph, batch};
+use rlx_ir::{Activation, AttentionSpec, Cache, CrossAttentionSpec, CrossKv, CrossKvId, Graph, batch};
 
 use crate::WhisperConfig;
 
@@ -32,7 +32,7 @@ pub(crate) fn encoder(config: &WhisperConfig, taps: bool) -> Result<Graph, FlowE
             let conv = |g: &mut Flow, x: Tensor, name: &str, stride: usize| {
                 let window = Window::new(3).pad(1, 1).stride(stride);
                 let x = g.conv1d(x, name, Conv1d { out: config.d_model, window, groups: 1, bias: true });
-                g.activation(x, config.activation_function)
+                g.activation(x, Activation::GeluErf)
             };
             let x = conv(g, frames, "conv1", 1);
             let x = conv(g, x, "conv2", 2);
@@ -74,12 +74,10 @@ pub(crate) fn decoder(config: &WhisperConfig, taps: bool) -> Result<Graph, FlowE
     let weight_rows = g.index_input(batch::CROSS_WEIGHT_ROWS, batch::CROSS_WEIGHT_COUNT);
     let cross = cross_kvs(&mut g, config);
     g.scope("model.decoder", |g| {
-        let mut x = g.embedding(tokens, "embed_tokens", config.vocab_size, config.d_model);
-        if config.scale_embedding {
-            x = g.scale(x, (config.d_model as f32).sqrt());
-        }
+        // transformers' class reads `scale_embedding` and scales nothing.
+        let x = g.embedding(tokens, "embed_tokens", config.vocab_size, config.d_model);
         let places = g.embedding(positions, "embed_positions", config.max_target_positions, config.d_model);
-        x = g.add(x, places);
+        let mut x = g.add(x, places);
         for (layer, id) in cross.into_iter().enumerate() {
             if taps {
                 g.output(&hidden("dec", layer), x);

@@ -34,10 +34,8 @@ pub struct WhisperConfig {
     pub max_source_positions: usize,
     /// Longest sequence of the decoder: 448.
     pub max_target_positions: usize,
-    /// Nonlinearity of the feed-forwards and convolutions.
+    /// Nonlinearity of the feed-forwards; the convolutions have GELU.
     pub activation_function: Activation,
-    /// Whether token embeddings are multiplied by `sqrt(d_model)`.
-    pub scale_embedding: bool,
     /// Layer and head of the cross-attention heads that follow the sound, for word timestamps.
     pub alignment_heads: Vec<(usize, usize)>,
 }
@@ -74,13 +72,6 @@ impl WhisperConfig {
     /// If a field is missing or of the wrong type.
     pub fn from_hf(json: &serde_json::Value) -> Result<WhisperConfig, CoreError> {
         let config = HfConfig::new(json);
-        let activation_function = match config.str("activation_function")?.unwrap_or("gelu") {
-            "gelu" => Activation::GeluErf,
-            "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
-            "relu" => Activation::Relu,
-            "silu" | "swish" => Activation::Silu,
-            other => return Err(CoreError::Config(format!("activation_function `{other}` is not supported"))),
-        };
         Ok(WhisperConfig {
             vocab_size: config.require_usize("vocab_size")?,
             num_mel_bins: config.usize("num_mel_bins")?.unwrap_or(80),
@@ -93,8 +84,7 @@ impl WhisperConfig {
             decoder_ffn_dim: config.require_usize("decoder_ffn_dim")?,
             max_source_positions: config.usize("max_source_positions")?.unwrap_or(1500),
             max_target_positions: config.usize("max_target_positions")?.unwrap_or(448),
-            activation_function,
-            scale_embedding: config.bool("scale_embedding")?.unwrap_or(false),
+            activation_function: config.activation("activation_function", Activation::GeluErf)?,
             alignment_heads: config.get("alignment_heads").map(pairs).transpose()?.unwrap_or_default(),
         })
     }
@@ -146,7 +136,6 @@ impl WhisperConfig {
             max_source_positions,
             max_target_positions: dims("model.decoder.embed_positions.weight")?.0,
             activation_function: Activation::GeluErf,
-            scale_embedding: false,
             alignment_heads: vec![],
         })
     }
@@ -220,7 +209,6 @@ impl WhisperConfig {
             max_source_positions: 11,
             max_target_positions: 32,
             activation_function: Activation::GeluErf,
-            scale_embedding: false,
             alignment_heads: vec![(0, 1), (1, 0), (1, 1)],
         }
     }

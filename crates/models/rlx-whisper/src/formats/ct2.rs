@@ -41,6 +41,12 @@ pub(super) fn open(bytes: &Bytes, path: &Path) -> Result<Checkpoint, WeightsErro
         let values = variables.get(name)?.to_f32().ok()?;
         values.first().map(|&x| x as u64)
     };
+    // A flag, or the factor itself.
+    let unscaled = |tensor: &TensorView| if tensor.dtype == DType::I8 { 0.0 } else { 1.0 };
+    let scale = variables.get("decoder/scale_embeddings");
+    if scale.is_some_and(|scale| scale.to_f32().is_ok_and(|values| values != [unscaled(scale)])) {
+        return cursor.bad("scales its embeddings, which no Whisper does");
+    }
     let heads = |side: &str| number(&format!("{side}/num_heads"));
     let activation = match number("encoder/activation") {
         Some(0) => "relu",
@@ -70,7 +76,6 @@ pub(super) fn open(bytes: &Bytes, path: &Path) -> Result<Checkpoint, WeightsErro
         "max_source_positions": dim("model.encoder.embed_positions.weight", 0),
         "max_target_positions": dim("model.decoder.embed_positions.weight", 0),
         "activation_function": activation,
-        "scale_embedding": number("decoder/scale_embeddings").is_some_and(|x| x != 0),
     });
     let checkpoint = Checkpoint::custom("whisper-bin", path, vec![path.to_path_buf()], tensors)?;
     Ok(checkpoint.with_config(config))
