@@ -10,6 +10,8 @@ use super::prepare::{FixedMeta, GroupMeta};
 use super::scalar;
 use crate::Isa;
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
@@ -51,6 +53,8 @@ pub(crate) fn int8(isa: Isa, dtype: DType, tokens: usize) -> Int8Kernel {
         (Isa::Avx512 | Isa::Amx, _) => avx512::int8::<F, 8>,
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, _) => avx2::int8::<F>,
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon, _) => neon::int8::<F>,
         _ => scalar::int8::<F>,
     }, else unreachable!("{dtype} has no packed layout"))
 }
@@ -92,6 +96,8 @@ pub(crate) fn float(isa: Isa, dtype: DType, tokens: usize) -> FloatKernel {
         Isa::Avx512 | Isa::Amx => by_float_tile!(dtype, tokens, avx512, [1 2 4 6 8 10 12 14]),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => by_float_tile!(dtype, tokens, avx2, [1 2 3 4 5 6]),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => by_float_tile!(dtype, tokens, neon, [1 2 3 4 5 6]),
         _ => match dtype {
             DType::F16 => scalar::float::<F16>,
             DType::BF16 => scalar::float::<BF16>,

@@ -12,6 +12,8 @@
 //! | types without packed kernels | dequantised to f32, f32 FMA | dequantised to bf16 tiles | f32 FMA | dequantised to f32, f32 FMA |
 //! | F16, BF16 | f32 FMA | bf16 tiles | fixed point | f32 FMA |
 //! | F32 | f32 FMA | f32 FMA (`Precision::Bf16`: bf16 tiles) | f32 FMA (`Precision::Bf16`: fixed point) | f32 FMA |
+//!
+//! Other instruction sets multiply many tokens as they do few.
 
 // Other architectures run the scalar kernels and never walk tiles.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports, unused_macros, unused_variables))]
@@ -31,6 +33,8 @@ mod scalar;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 

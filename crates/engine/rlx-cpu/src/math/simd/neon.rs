@@ -2,6 +2,7 @@
 //! processor.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 use std::ops::{Add, Div, Mul, Sub};
 
 use half::f16;
@@ -11,6 +12,30 @@ use super::Simd;
 /// A Q register. Advanced SIMD is part of every AArch64 target that Rust has, so no dispatch is needed.
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(float32x4_t);
+
+/// 4 f16, as their bits, as f32. (Intrinsics for this are newer than the oldest Rust that the project supports.)
+#[inline(always)]
+pub(crate) fn halves_to_floats(halves: uint16x4_t) -> float32x4_t {
+    let floats;
+    // SAFETY: registers alone; the instruction is part of the target.
+    unsafe {
+        asm!("fcvtl {floats:v}.4s, {halves:v}.4h", floats = out(vreg) floats, halves = in(vreg) halves,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    floats
+}
+
+/// 4 f32 as the bits of f16, rounded to nearest even.
+#[inline(always)]
+fn floats_to_halves(floats: float32x4_t) -> uint16x4_t {
+    let halves;
+    // SAFETY: registers alone; the instruction is part of the target.
+    unsafe {
+        asm!("fcvtn {halves:v}.4h, {floats:v}.4s", halves = out(vreg) halves, floats = in(vreg) floats,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    halves
+}
 
 macro_rules! operator {
     ($trait:ident, $method:ident, $intrinsic:ident) => {
@@ -69,36 +94,20 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const f16) -> Self {
-        // The hardware's conversions are not yet stable in Rust.
-        let mut lanes = [0.0f32; 4];
         // SAFETY: see above.
-        unsafe {
-            for (i, x) in lanes.iter_mut().enumerate() {
-                *x = (*p.add(i)).to_f32();
-            }
-            Neon(vld1q_f32(lanes.as_ptr()))
-        }
+        Neon(halves_to_floats(unsafe { vld1_u16(p.cast()) }))
     }
     #[inline(always)]
     unsafe fn store_f16(self, p: *mut f16) {
-        let mut lanes = [0.0f32; 4];
         // SAFETY: see above.
-        unsafe {
-            vst1q_f32(lanes.as_mut_ptr(), self.0);
-            for (i, x) in lanes.into_iter().enumerate() {
-                *p.add(i) = f16::from_f32(x);
-            }
-        }
+        unsafe { vst1_u16(p.cast(), floats_to_halves(self.0)) }
     }
     #[inline(always)]
     unsafe fn load_i8(p: *const i8) -> Self {
-        let mut lanes = [0.0f32; 4];
         // SAFETY: see above.
         unsafe {
-            for (i, x) in lanes.iter_mut().enumerate() {
-                *x = f32::from(*p.add(i));
-            }
-            Neon(vld1q_f32(lanes.as_ptr()))
+            let bytes = vreinterpret_s8_s32(vdup_n_s32(p.cast::<i32>().read_unaligned()));
+            Neon(vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes)))))
         }
     }
     #[inline(always)]
