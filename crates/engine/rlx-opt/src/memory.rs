@@ -26,6 +26,13 @@ pub struct MemoryPlan {
     pub arena_bytes: usize,
 }
 
+/// A place in the arena, and the node that last reads the value that is there.
+struct Slot {
+    offset: usize,
+    bytes: usize,
+    last_use: usize,
+}
+
 impl MemoryPlan {
     /// Plans `graph` under `bindings`: greedy first fit by time, largest gap reuse. Outputs live to the end.
     ///
@@ -36,7 +43,7 @@ impl MemoryPlan {
         let mut plan =
             MemoryPlan { offsets: vec![0; count], elements: vec![0; count], rows: vec![0; count], arena_bytes: 0 };
         let last_use = last_uses(graph);
-        let mut live: Vec<(usize, usize, usize)> = Vec::new(); // (offset, bytes, last use)
+        let mut slots: Vec<Slot> = Vec::new();
         // Inputs are in place before the first step, wherever they are declared.
         let (inputs, steps): (Vec<_>, Vec<_>) =
             graph.nodes().iter().enumerate().partition(|(_, node)| node.op == Op::Input);
@@ -46,16 +53,23 @@ impl MemoryPlan {
                 let shape = &graph.value(id).shape;
                 let elements = shape.elements(bindings).ok_or_else(fail)?;
                 let bytes = elements.checked_mul(4).and_then(|n| n.checked_next_multiple_of(ALIGN)).ok_or_else(fail)?;
-                let offset = first_fit(&live, bytes);
-                let at = live.partition_point(|&(other, ..)| other < offset);
-                live.insert(at, (offset, bytes, last_use[id.index()].max(time)));
-                plan.offsets[id.index()] = offset;
+                let is_free = |slot: &&mut Slot| node.op != Op::Input && slot.bytes == bytes && slot.last_use < time;
+                let free = slots.iter_mut().filter(is_free);
+                let last_use = last_use[id.index()].max(time);
+                plan.offsets[id.index()] = match free.max_by_key(|slot| slot.last_use) {
+                    Some(slot) => {
+                        slot.last_use = last_use;
+                        slot.offset
+                    }
+                    None => {
+                        let offset = plan.arena_bytes;
+                        plan.arena_bytes = offset.checked_add(bytes).ok_or_else(fail)?;
+                        slots.push(Slot { offset, bytes, last_use });
+                        offset
+                    }
+                };
                 plan.elements[id.index()] = elements;
                 plan.rows[id.index()] = shape.row_count(bindings).ok_or_else(fail)?;
-                plan.arena_bytes = plan.arena_bytes.max(offset + bytes);
-            }
-            if node.op != Op::Input {
-                live.retain(|&(_, _, last)| last > time);
             }
         }
         Ok(plan)
@@ -74,16 +88,4 @@ fn last_uses(graph: &Graph) -> Vec<usize> {
         last[id.index()] = graph.nodes().len();
     }
     last
-}
-
-/// The lowest offset with room for `bytes` among the live ranges, which are sorted by offset.
-fn first_fit(live: &[(usize, usize, usize)], bytes: usize) -> usize {
-    let mut offset = 0;
-    for &(start, size, _) in live {
-        if offset + bytes <= start {
-            break;
-        }
-        offset = offset.max(start + size);
-    }
-    offset
 }

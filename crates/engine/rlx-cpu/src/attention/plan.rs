@@ -220,7 +220,7 @@ fn reach(args: &AttentionArgs<'_>, span: &SeqSpan<'_>, row_limit: usize) -> usiz
     }
 }
 
-/// Walks the items in order; indices asked for must not decrease.
+/// Walks the items in order; an index below the one before costs a walk from the start.
 pub(super) struct Items<'a> {
     plan: Plan,
     args: &'a AttentionArgs<'a>,
@@ -237,6 +237,9 @@ impl<'a> Items<'a> {
     /// Item `index`. The tiles of a head come one after the other, so that its keys and values stay in the caches; the last, which
     /// see most, first.
     pub(super) fn get(&mut self, index: usize) -> Option<Item<'a>> {
+        if index < self.base {
+            (self.span, self.base) = (0, 0);
+        }
         loop {
             let span = self.args.spans.get(self.span)?;
             let count = self.plan.items_of(self.args, span);

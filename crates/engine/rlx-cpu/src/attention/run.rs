@@ -12,6 +12,7 @@ use super::prepare::{NewKv, prepare_head, store};
 use super::tiles;
 use super::{AttentionArgs, SeqSpan};
 use crate::math::simd::{Simd, prefetch, simd_dispatch};
+use crate::work::Stretches;
 use crate::{Isa, RowsIn, SharedSlice, ThreadCtx, WorkCounter};
 
 /// Where maxima start: below every score, and far enough from -inf for differences to exist.
@@ -137,8 +138,9 @@ pub fn attention(
         ctx.barrier();
     }
     let mut items = Items::new(plan, args);
-    loop {
-        let index = work[0].next();
+    // A thread begins with texts, or heads, whose rows it mostly has in its cache.
+    let mut taken = Stretches::new(&work[0], plan.items, ctx.index());
+    while let Some(index) = taken.next(1).map(|run| run.start) {
         let Some(item) = items.get(index) else { break };
         let slot = plan.is_cut().then(|| {
             // SAFETY: each item, and so each slot, is taken by one thread.
