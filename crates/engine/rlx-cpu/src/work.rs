@@ -46,12 +46,20 @@ pub(crate) struct Stretches<'a> {
     /// The stretch at hand, and how many are not done, with it.
     lane: usize,
     left: usize,
+    /// Items of another's stretch that are too few to take one of.
+    kept: usize,
 }
 
 impl<'a> Stretches<'a> {
     pub(crate) fn new(counter: &'a WorkCounter, total: usize, thread: usize) -> Stretches<'a> {
         let lanes = counter.0.len();
-        Stretches { counter, total, lane: thread % lanes, left: lanes }
+        Stretches { counter, total, lane: thread % lanes, left: lanes, kept: 0 }
+    }
+
+    /// Leaves each other thread its last item: where an item's inputs lie in its owner's cache, taking it would take longer than
+    /// waiting, and leave those inputs in two caches, which slows the owner's next writes.
+    pub(crate) fn leaving_last(self) -> Stretches<'a> {
+        Stretches { kept: 1, ..self }
     }
 
     fn stretch(&self) -> Range<usize> {
@@ -69,14 +77,15 @@ impl<'a> Stretches<'a> {
     pub(crate) fn next(&mut self, most: usize) -> Option<Range<usize>> {
         while self.left > 0 {
             let (taken, stretch) = (&self.counter.0[self.lane].0, self.stretch());
-            let most = if self.left == self.counter.0.len() { most } else { 1 };
+            let own = self.left == self.counter.0.len();
+            let (most, end) = if own { (most, stretch.len()) } else { (1, stretch.len().saturating_sub(self.kept)) };
             let run = |index: usize| (stretch.len().saturating_sub(index) / ENDING).clamp(1, most);
             // Looked at before it is written to, as most threads come to find it done.
             let mut index = taken.load(Ordering::Relaxed);
-            while index < stretch.len() {
-                let end = index + run(index);
-                match taken.compare_exchange_weak(index, end, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => return Some(stretch.start + index..stretch.start + end),
+            while index < end {
+                let next = index + run(index);
+                match taken.compare_exchange_weak(index, next, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => return Some(stretch.start + index..stretch.start + next),
                     Err(other) => index = other,
                 }
             }
@@ -125,6 +134,15 @@ mod tests {
         assert_eq!((first.next(1), second.next(1)), (None, None));
         counter.reset();
         assert_eq!(take(&mut Stretches::new(&counter, 10, 2), 20).len(), 10);
+    }
+
+    #[test]
+    fn the_last_of_another_stretch_can_be_left() {
+        let counter = WorkCounter::new(2);
+        let [mut first, mut second] = [0, 1].map(|thread| Stretches::new(&counter, 10, thread).leaving_last());
+        let of_first: Vec<usize> = std::iter::from_fn(|| first.next(1)).flatten().collect();
+        assert_eq!(of_first, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!((second.next(1), second.next(1)), (Some(9..10), None));
     }
 
     #[test]

@@ -1,4 +1,8 @@
-//! Where each value lives: one arena, shared by values whose lives do not overlap.
+//! Where each value lives: one arena, shared by values of one size whose lives do not overlap.
+//!
+//! Of one size, because threads share out rows: rows of values of one size lie in the same places, so that a thread writes over what it
+//! has in its own cache. Where threads share no cache (each on another die of an AMD processor, or in another socket), writing over
+//! another's rows takes about 300 ns a cache line: smaller arenas made encoders 5 % slower there, and 1 % faster elsewhere.
 
 use rlx_ir::{Graph, Op};
 
@@ -34,7 +38,7 @@ struct Slot {
 }
 
 impl MemoryPlan {
-    /// Plans `graph` under `bindings`: greedy first fit by time, largest gap reuse. Outputs live to the end.
+    /// Plans `graph` under `bindings`: by time, each value where one of its size was last read. Outputs live to the end.
     ///
     /// # Errors
     /// If a symbol is unbound or a size overflows.

@@ -103,7 +103,7 @@ fn a_value_with_another_reader_is_not_folded_away() {
 }
 
 #[test]
-fn live_values_never_share_memory() {
+fn live_values_never_share_memory_and_others_by_size() {
     let mut late_input = layer();
     let late = late_input.input("late", DType::F32, late_input.value(late_input.outputs()[0].1).shape.clone());
     let hidden = late_input.outputs()[0].1;
@@ -130,6 +130,10 @@ fn live_values_never_share_memory() {
                     let end = |v: usize| plan.offsets[v] + plan.elements[v] * 4;
                     let overlap = plan.offsets[a] < end(b) && plan.offsets[b] < end(a);
                     assert!(!(together && overlap), "values {a} and {b} overlap at T={tokens}");
+                    // In whole cache lines.
+                    let place = |v: usize| (plan.offsets[v], plan.elements[v].next_multiple_of(16));
+                    let same = place(a) == place(b);
+                    assert!(!overlap || same, "values {a} and {b} of two sizes share memory at T={tokens}");
                 }
             }
         }

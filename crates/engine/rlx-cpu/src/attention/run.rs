@@ -139,7 +139,7 @@ pub fn attention(
     }
     let mut items = Items::new(plan, args);
     // A thread begins with texts, or heads, whose rows it mostly has in its cache.
-    let mut taken = Stretches::new(&work[0], plan.items, ctx.index());
+    let mut taken = Stretches::new(&work[0], plan.items, ctx.index()).leaving_last();
     while let Some(index) = taken.next(1).map(|run| run.start) {
         let Some(item) = items.get(index) else { break };
         let slot = plan.is_cut().then(|| {

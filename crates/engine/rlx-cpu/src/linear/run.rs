@@ -245,6 +245,9 @@ impl<'a> Walk<'a> {
         let _tiles = self.plan.bf16_at.map(|_| unsafe { super::avx512::amx::Tiles::configure() });
         let (cut, threads) = (self.cut(ctx.count()), ctx.count());
         let mut all = Stretches::new(counter, self.total(cut, threads), ctx.index());
+        if matches!(cut, Cut::TokensFirst { .. }) {
+            all = all.leaving_last();
+        }
         // Few tokens' items take so little time that looking for each would take a good part of it.
         let (most, together) = match self.plan.rows {
             1 => (RUN_UNITS, RUN_UNITS),
