@@ -138,10 +138,15 @@ pub fn attention(
         ctx.barrier();
     }
     let mut items = Items::new(plan, args);
-    // A thread begins with texts, or heads, whose rows it mostly has in its cache.
-    let mut taken = Stretches::new(&work[0], plan.items, ctx.index()).leaving_last();
-    while let Some(index) = taken.next(1).map(|run| run.start) {
-        let Some(item) = items.get(index) else { break };
+    // Without a cache a thread begins with texts, or heads, whose rows it mostly has in its own; with one, keys and values come from
+    // everywhere, and items differ in size.
+    let mut own = args.cache.is_none().then(|| Stretches::new(&work[0], plan.items, ctx.index()).leaving_last());
+    loop {
+        let index = match &mut own {
+            Some(own) => own.next(1).map(|run| run.start),
+            None => Some(work[0].next()),
+        };
+        let Some((index, item)) = index.and_then(|index| Some((index, items.get(index)?))) else { break };
         let slot = plan.is_cut().then(|| {
             // SAFETY: each item, and so each slot, is taken by one thread.
             unsafe { parts.part(index * plan.part_floats()..(index + 1) * plan.part_floats()) }
