@@ -57,9 +57,10 @@ impl<'a> Stretches<'a> {
     }
 
     /// Leaves each other thread its last item: where an item's inputs lie in its owner's cache, taking it would take longer than
-    /// waiting, and leave those inputs in two caches, which slows the owner's next writes.
-    pub(crate) fn leaving_last(self) -> Stretches<'a> {
-        Stretches { kept: 1, ..self }
+    /// waiting, and leave those inputs in two caches, which slows the owner's next writes. With fewer than a thread (of `threads`) for
+    /// each stretch all items are taken: some have no owner.
+    pub(crate) fn leaving_last(self, threads: usize) -> Stretches<'a> {
+        Stretches { kept: usize::from(self.counter.0.len() <= threads), ..self }
     }
 
     fn stretch(&self) -> Range<usize> {
@@ -139,10 +140,14 @@ mod tests {
     #[test]
     fn the_last_of_another_stretch_can_be_left() {
         let counter = WorkCounter::new(2);
-        let [mut first, mut second] = [0, 1].map(|thread| Stretches::new(&counter, 10, thread).leaving_last());
+        let [mut first, mut second] = [0, 1].map(|thread| Stretches::new(&counter, 10, thread).leaving_last(2));
         let of_first: Vec<usize> = std::iter::from_fn(|| first.next(1)).flatten().collect();
         assert_eq!(of_first, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!((second.next(1), second.next(1)), (Some(9..10), None));
+        // Alone, a thread takes all, in however many stretches they are.
+        counter.reset();
+        let mut alone = Stretches::new(&counter, 10, 0).leaving_last(1);
+        assert_eq!(std::iter::from_fn(|| alone.next(1)).flatten().count(), 10);
     }
 
     #[test]

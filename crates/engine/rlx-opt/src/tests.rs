@@ -103,7 +103,7 @@ fn a_value_with_another_reader_is_not_folded_away() {
 }
 
 #[test]
-fn live_values_never_share_memory_and_others_by_size() {
+fn live_values_share_no_memory_and_others_only_by_size() {
     let mut late_input = layer();
     let late = late_input.input("late", DType::F32, late_input.value(late_input.outputs()[0].1).shape.clone());
     let hidden = late_input.outputs()[0].1;

@@ -140,7 +140,8 @@ pub fn attention(
     let mut items = Items::new(plan, args);
     // Without a cache a thread begins with texts, or heads, whose rows it mostly has in its own; with one, keys and values come from
     // everywhere, and items differ in size.
-    let mut own = args.cache.is_none().then(|| Stretches::new(&work[0], plan.items, ctx.index()).leaving_last());
+    let mut own =
+        args.cache.is_none().then(|| Stretches::new(&work[0], plan.items, ctx.index()).leaving_last(ctx.count()));
     loop {
         let index = match &mut own {
             Some(own) => own.next(1).map(|run| run.start),

@@ -246,7 +246,7 @@ impl<'a> Walk<'a> {
         let (cut, threads) = (self.cut(ctx.count()), ctx.count());
         let mut all = Stretches::new(counter, self.total(cut, threads), ctx.index());
         if matches!(cut, Cut::TokensFirst { .. }) {
-            all = all.leaving_last();
+            all = all.leaving_last(threads);
         }
         // Few tokens' items take so little time that looking for each would take a good part of it.
         let (most, together) = match self.plan.rows {
