@@ -4,11 +4,11 @@
 //!
 //! - decode: one token against rotating matrices of together the working set (more than the caches hold, unless told), in GB/s of
 //!   packed weights, next to the rate of plain reads;
-//! - prefill: tokens times a matrix, in GF/s;
+//! - prefill: tokens times a matrix, in GF/s, next to the peak of f32 in vector registers;
 //! - pack: GB/s of file bytes.
 
 use rlx_cpu::{
-    Epilogue, Isa, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
+    Epilogue, Isa, Limits, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
     SharedSlice, ThreadPool, WorkCounter, linear, scratch_bytes,
 };
 use rlx_ir::DType;
@@ -16,6 +16,9 @@ use rlx_mem::AlignedBuf;
 
 /// Megabytes beyond any cache of the machines this is run on.
 const WORKING_SET: usize = 640;
+
+/// Seconds of measuring at least.
+const SETTLING: f64 = 0.5;
 
 struct Setup {
     pool: ThreadPool,
@@ -37,7 +40,8 @@ impl Setup {
         if self.cpu_time { seconds / self.pool.threads() as f64 } else { seconds }
     }
 
-    /// Seconds of the fastest of `repeats` runs over all of `weights`, each times `tokens` rows, in one job per run.
+    /// Seconds of the fastest run over all of `weights`, each times `tokens` rows, in one job per run: of `repeats` and of as many more as
+    /// fit into half a second, in which clocks and memory settle.
     fn time(&self, weights: &[PackedMatrix], tokens: usize, repeats: usize) -> f64 {
         let (rows, cols) = (weights[0].rows(), weights[0].cols());
         let x: Vec<f32> = (0..tokens * cols).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
@@ -48,7 +52,10 @@ impl Setup {
         let scratch = SharedSlice::new(&mut scratch);
         let out = RowsOut { data: SharedSlice::new(&mut out), stride: rows };
         let mut best = f64::INFINITY;
-        for _ in 0..repeats {
+        let begin = self.now();
+        let mut runs = 0;
+        while runs < repeats || self.now() - begin < SETTLING {
+            runs += 1;
             let work: Vec<WorkCounter> = weights.iter().map(|_| WorkCounter::new(self.pool.threads())).collect();
             let start = self.now();
             self.pool.run(&|ctx| {
@@ -147,6 +154,9 @@ fn main() {
     println!("{isa}, {threads} threads, {precision:?}");
     if wanted("decode") {
         println!("plain reads {:.1} GB/s", setup.read_limit());
+    }
+    if wanted("prefill") {
+        println!("peak of f32 {:.0} GF/s", Limits::measure(threads).f32_gflops);
     }
     for dtype in types {
         let mut line = format!("{dtype:8}");

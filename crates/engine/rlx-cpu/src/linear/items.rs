@@ -5,13 +5,13 @@ use std::ops::Range;
 use rlx_ir::DType;
 
 use super::LinearPart;
+use super::fetch::Fetch;
 use super::format::PANEL;
 use super::kernels;
 use super::lines::{FloatLines, LINE};
 use super::pack::{PackedMatrix, Storage};
 use super::plan::{FIXED_BLOCK, INT8_TILE, MAX_TILE, UNIT, int8_tile_rows};
 use super::run::Walk;
-use crate::math::simd::prefetch_second;
 
 impl Walk<'_> {
     /// Rows `unit * 32..` of `parts` (a gate has two) times the int8 tiles `tiles`.
@@ -27,7 +27,7 @@ impl Walk<'_> {
             for (p, part) in parts.iter().enumerate() {
                 let width = int8_tile_rows(tokens.len());
                 let kernel = kernels::int8(self.isa, part.weight.dtype(), width);
-                let next = parts.get(p + 1).map_or(self.next[0], |part| part.weight.unit(panels.start).as_ptr());
+                let next = parts.get(p + 1).map_or(self.next[0][0], |part| part.weight.unit(panels.start).as_ptr());
                 let out = self.tiles[p].as_mut_ptr();
                 let first = part.weight.units(panels.clone()).as_ptr();
                 // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
@@ -47,7 +47,7 @@ impl Walk<'_> {
         let panels = panels(&parts[0], units.start).start..panels(&parts[0], units.end - 1).end;
         for (p, part) in parts.iter().enumerate() {
             let kernel = kernels::int8(self.isa, part.weight.dtype(), 1);
-            let next = parts.get(p + 1).map_or(self.next[0], |part| part.weight.unit(panels.start).as_ptr());
+            let next = parts.get(p + 1).map_or(self.next[0][0], |part| part.weight.unit(panels.start).as_ptr());
             let first = part.weight.units(panels.clone()).as_ptr();
             let out = self.tiles[p].as_mut_ptr();
             // SAFETY: panels and the tile are laid out as the kernel expects; a tile of results has room for a run of units.
@@ -75,11 +75,11 @@ impl Walk<'_> {
                 } else if unit + 1 < units.end {
                     panel_starts(part, unit + 1)
                 } else {
-                    parts.get(p + 1).map_or(self.next, |part| panel_starts(part, units.start))
+                    parts.get(p + 1).map_or(self.next[0], |part| panel_starts(part, units.start))
                 };
                 let out = self.tiles[p][i * UNIT..].as_mut_ptr();
                 // SAFETY: panels and the token are laid out as the kernel expects; a tile of results has room for a run of units.
-                unsafe { kernel(source, self.plan.even_cols() / 2, x, 1, out, next) };
+                unsafe { kernel(source, self.plan.even_cols() / 2, x, 1, out, Fetch::stream(next)) };
             }
         }
         // SAFETY: passed on.
@@ -98,7 +98,6 @@ impl Walk<'_> {
         }
         let width = self.plan.float_tile;
         for tile in tiles.clone() {
-            self.fetch_next(parts, tile, &tiles);
             let tokens = tile * width..((tile + 1) * width).min(self.plan.rows);
             // Rows that are read where they are have none beyond the last: the last tile begins with some of the one before.
             let skip = if self.reads_rows { width - tokens.len() } else { 0 };
@@ -113,16 +112,20 @@ impl Walk<'_> {
                 let stored = part.weight.storage() == Storage::Float;
                 let dtype = if stored { part.weight.dtype() } else { DType::F32 };
                 let kernel = kernels::float(self.isa, dtype, width);
-                let next = if p + 1 < parts.len() {
-                    sources[p + 1]
-                } else if tile + 1 < tiles.end || self.next[0].is_null() {
-                    sources[0]
+                let fetch = if tiles.len() > 1 {
+                    let bytes = part.weight.unit(0).len();
+                    let lines = self.plan.cols.div_ceil(LINE);
+                    Fetch::share(self.next[p], tile - tiles.start, tiles.len(), bytes, lines)
+                } else if p + 1 < parts.len() {
+                    Fetch::stream(sources[p + 1])
+                } else if self.next[0][0].is_null() {
+                    Fetch::stream(sources[0])
                 } else {
-                    self.next
+                    Fetch::stream(self.next[0])
                 };
                 let out = self.tiles[p].as_mut_ptr();
                 // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.
-                unsafe { kernel(sources[p], self.plan.even_cols() / 2, x, width, out, next) };
+                unsafe { kernel(sources[p], self.plan.even_cols() / 2, x, width, out, fetch) };
             }
             // SAFETY: passed on.
             unsafe { self.finish_from(parts, skip, tokens, unit * UNIT) };
@@ -195,15 +198,11 @@ impl Walk<'_> {
 
     /// Fetches one of as many shares of the next item's panels as there are tiles: while this item's are in the cache the memory would
     /// be idle, and then be waited for.
+    #[cfg(target_arch = "x86_64")]
     fn fetch_next(&self, parts: &[LinearPart<'_>], tile: usize, tiles: &Range<usize>) {
-        if tiles.len() == 1 || self.next[0].is_null() {
-            return;
-        }
-        let lines = parts[0].weight.unit(0).len() / 64;
-        let until = |tile: usize| lines * (tile - tiles.start) / tiles.len();
-        let (first, last) = (until(tile), until(tile + 1));
-        for panel in self.next {
-            prefetch_second(panel.wrapping_add(64 * first), 64 * (last - first));
+        for (part, next) in parts.iter().zip(self.next) {
+            let fetch = Fetch::share(next, tile - tiles.start, tiles.len(), part.weight.unit(0).len(), 1);
+            (0..next.len()).for_each(|panel| fetch.of_line(panel, 0));
         }
     }
 

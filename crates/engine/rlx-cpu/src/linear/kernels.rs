@@ -2,6 +2,7 @@
 
 use rlx_ir::DType;
 
+use super::fetch::Fetch;
 use super::format::{BLOCK_GROUPS, Format, GROUP, PANEL, with_format};
 use super::lines::FloatLines;
 #[cfg(target_arch = "x86_64")]
@@ -18,8 +19,8 @@ use super::{avx2, avx512};
 /// Int8 tile times panels; see [`scalar::int8`]. The last is the panel that is read next, or any that is in the cache.
 pub(crate) type Int8Kernel =
     unsafe fn(*const u8, usize, usize, *const i8, *const GroupMeta, usize, *mut f32, *const u8);
-/// f32 tile times two float panels; see [`scalar::float`]. The last are the panels that are read next, or any in the cache.
-pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, FloatLines, usize, *mut f32, [*const u8; 2]);
+/// f32 tile times two float panels; see [`scalar::float`].
+pub(crate) type FloatKernel = unsafe fn([*const u8; 2], usize, FloatLines, usize, *mut f32, Fetch);
 /// Fixed-point tile times two panels; see [`avx2::fixed`].
 #[cfg(target_arch = "x86_64")]
 pub(crate) type FixedKernel =

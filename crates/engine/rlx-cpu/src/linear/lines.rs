@@ -4,8 +4,10 @@
 use super::plan::{FIXED_BLOCK, FIXED_MAX};
 use super::prepare::{FixedMeta, largest_magnitude, round};
 
+/// Bytes of a cache line.
+pub(crate) const CACHE_LINE: usize = 64;
 /// f32 of a line: those of a cache line.
-pub(crate) const LINE: usize = 16;
+pub(crate) const LINE: usize = CACHE_LINE / size_of::<f32>();
 /// Columns of a line of fixed-point numbers, and their words, which are pairs.
 pub(crate) const FIXED_LINE: usize = 64;
 pub(crate) const FIXED_WORDS: usize = FIXED_LINE / 2;
@@ -41,6 +43,13 @@ pub(crate) struct TokenOffsets {
 
 #[cfg(target_arch = "x86_64")]
 impl TokenOffsets {
+    /// Those of tokens that lie side by side: the compiler knows every distance.
+    #[inline(always)]
+    pub(crate) fn packed() -> TokenOffsets {
+        TokenOffsets { one: LINE, three: 3 * LINE, five: 5 * LINE }
+    }
+
+    /// Those of tokens that are `token` apart.
     #[inline(always)]
     pub(crate) fn new(token: usize) -> TokenOffsets {
         // Hidden from the compiler, which would make pointers of them.

@@ -18,6 +18,7 @@
 // Other architectures run the scalar kernels and never walk tiles.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports, unused_macros, unused_variables))]
 
+mod fetch;
 mod finish;
 mod format;
 mod items;

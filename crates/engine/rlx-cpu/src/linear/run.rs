@@ -58,7 +58,7 @@ pub fn linear(
                 let tile = base.add(at.tiles).cast::<f32>().add(part * TILE);
                 std::slice::from_raw_parts_mut(tile, TILE)
             }),
-            next: [std::ptr::null(); 2],
+            next: [[std::ptr::null(); 2]; 2],
         };
         if !walk.reads_rows {
             prepare(ctx, isa, &plan, args, &walk.acts, walk.row);
@@ -116,8 +116,9 @@ pub(super) struct Walk<'a> {
     pub(super) row: &'a mut [f32],
     /// Results of a tile of tokens times a unit of rows, or of one token times several units, for each part of an item.
     pub(super) tiles: [&'a mut [f32]; 2],
-    /// The panels that this thread reads after those of the item at hand: its own if there are none, null if weights are not in panels.
-    pub(super) next: [*const u8; 2],
+    /// The panels of each part that this thread reads after those of the item at hand: its own if there are none, null if weights are not in
+    /// panels.
+    pub(super) next: [[*const u8; 2]; 2],
 }
 
 /// How a call's parts are cut into items: runs of rows (units) times runs of tokens (splits).
@@ -231,10 +232,10 @@ impl<'a> Walk<'a> {
         self.locate(cut, item, threads)
     }
 
-    /// The first panels of an item, unless its kernels do not care.
-    fn beginning(&self, item: Located<'a>) -> Option<[*const u8; 2]> {
+    /// The first panels of each part of an item, unless its kernels do not care.
+    fn beginning(&self, item: Located<'a>) -> Option<[[*const u8; 2]; 2]> {
         let unread = item.method == Method::Bf16 || item.parts[0].weight.storage() == Storage::Rows;
-        (!unread).then(|| panel_starts(&item.parts[0], item.unit))
+        (!unread).then(|| [0, item.parts.len() - 1].map(|p| panel_starts(&item.parts[p], item.unit)))
     }
 
     /// # Safety

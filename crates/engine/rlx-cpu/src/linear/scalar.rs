@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 use rlx_ir::DType;
 
+use super::fetch::Fetch;
 use super::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL, quad, scale_min};
 use super::lines::{FloatLines, LINE};
 use super::plan::{INT8_TILE, MAX_TILE, UNIT};
@@ -156,7 +157,7 @@ pub(crate) unsafe fn float<const DTYPE: u8>(
     x: FloatLines,
     tokens: usize,
     out: *mut f32,
-    _next: [*const u8; 2],
+    _fetch: Fetch,
 ) {
     let dtype = super::kernels::float_dtype(DTYPE);
     for (p, panel) in panels.into_iter().enumerate() {

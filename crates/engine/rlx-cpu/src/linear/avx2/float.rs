@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::unpack::{HALF, load_f16};
+use crate::linear::fetch::Fetch;
 use crate::linear::format::{self, PANEL};
 use crate::linear::kernels;
 use crate::linear::lines::{FloatLines, LINE};
@@ -22,7 +23,7 @@ pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
     x: FloatLines,
     _tokens: usize,
     out: *mut f32,
-    next: [*const u8; 2],
+    fetch: Fetch,
 ) {
     for p in 0..2 {
         if p == 1 && panels[1] == panels[0] {
@@ -31,30 +32,33 @@ pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
         // SAFETY: the caller's promises.
         unsafe {
             let out = out.add(p * PANEL);
-            let next = if p == 0 && panels[1] != panels[0] { panels[1] } else { next[0] };
             // Few tokens: several sums per result hide the latency of the FMA.
             if T <= 2 {
-                tile::<DTYPE, T, 2>(panels[p], pairs, x, out, next);
+                tile::<DTYPE, T, 2>(panels, p, pairs, x, out, fetch);
             } else {
-                tile::<DTYPE, T, 1>(panels[p], pairs, x, out, next);
+                tile::<DTYPE, T, 1>(panels, p, pairs, x, out, fetch);
             }
         }
     }
 }
 
-/// `T` tokens times a panel, with `U` independent sums per result: pairs of columns go to them in turn.
+/// `T` tokens times panel `p`, with `U` independent sums per result: pairs of columns go to them in turn.
 ///
 /// # Safety
 /// As [`float`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
-    panel: *const u8,
+    panels: [*const u8; 2],
+    p: usize,
     pairs: usize,
     x: FloatLines,
     out: *mut f32,
-    next: *const u8,
+    fetch: Fetch,
 ) {
+    let panel = panels[p];
+    // More tokens take too long for the panels to be a stream.
+    let next = if p == 0 && panels[1] != panel { panels[1] } else { fetch.next(0) };
     let mut sums = [[[_mm256_setzero_ps(); T]; 2]; U];
     // SAFETY: pairs below `pairs` lie in the panel and the tile.
     unsafe {
@@ -63,18 +67,21 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
         let together = if T == 1 { 2 * LINE } else { LINE / 2 };
         for first in (0..pairs).step_by(together) {
             let x = FloatLines { first: x.first.add(first / (LINE / 2) * x.line), ..x };
-            let ahead = format::ahead(panel, next, first * bytes, pairs * bytes, PREFETCH);
+            let ahead = (T <= 2).then(|| format::ahead(panel, next, first * bytes, pairs * bytes, PREFETCH));
+            if T > 2 {
+                fetch.of_line(p, first / (LINE / 2));
+            }
             let panel = panel.add(first * bytes);
             let count = (pairs - first).min(together);
             let mut pair = 0;
             while pair + U <= count {
                 for (u, sums) in sums.iter_mut().enumerate() {
-                    step::<DTYPE, T>([panel, ahead], pair + u, x.columns_from(2 * (pair + u)), sums);
+                    step::<DTYPE, T>(panel, ahead, pair + u, x.columns_from(2 * (pair + u)), sums);
                 }
                 pair += U;
             }
             while pair < count {
-                step::<DTYPE, T>([panel, ahead], pair, x.columns_from(2 * pair), &mut sums[0]);
+                step::<DTYPE, T>(panel, ahead, pair, x.columns_from(2 * pair), &mut sums[0]);
                 pair += 1;
             }
         }
@@ -90,14 +97,15 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
     }
 }
 
-/// Two columns of a panel times `T` tokens, whose values are at `x` and every line on; as far behind `ahead` lies what is fetched.
+/// Two columns of a panel times `T` tokens, whose values are at `x` and every line on; as far behind `ahead` lies what is fetched, if anything is.
 ///
 /// # Safety
 /// As [`float`], with `pair` below the number of pairs.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn step<const DTYPE: u8, const T: usize>(
-    [panel, ahead]: [*const u8; 2],
+    panel: *const u8,
+    ahead: Option<*const u8>,
     pair: usize,
     x: FloatLines,
     sums: &mut [[__m256; T]; 2],
@@ -105,7 +113,7 @@ unsafe fn step<const DTYPE: u8, const T: usize>(
     // SAFETY: the caller's promises; prefetches may go beyond the end.
     unsafe {
         let bytes = 2 * PANEL * kernels::float_dtype(DTYPE).block_bytes();
-        if T <= 2 {
+        if let Some(ahead) = ahead {
             for line in 0..bytes / 64 {
                 _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(pair * bytes + 64 * line).cast());
             }

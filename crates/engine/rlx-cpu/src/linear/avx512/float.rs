@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::unpack::load_f16;
+use crate::linear::fetch::Fetch;
 use crate::linear::format::{self, PANEL};
 use crate::linear::kernels;
 use crate::linear::lines::{FloatLines, LINE, TokenOffsets, for_each_token};
@@ -22,68 +23,92 @@ pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
     x: FloatLines,
     _tokens: usize,
     out: *mut f32,
-    next: [*const u8; 2],
+    fetch: Fetch,
 ) {
     // SAFETY: the caller's promises.
     unsafe {
         if T >= 4 {
-            return tile::<DTYPE, T, 2, 1>(panels, pairs, x, out, next);
+            let stream = T <= 8 && fetch.is_stream();
+            return match (stream, x.token == LINE) {
+                (true, _) => tile::<DTYPE, T, 2, 1, true, false>(panels, pairs, x, out, fetch),
+                (false, true) => tile::<DTYPE, T, 2, 1, false, true>(panels, pairs, x, out, fetch),
+                (false, false) => tile::<DTYPE, T, 2, 1, false, false>(panels, pairs, x, out, fetch),
+            };
         }
         // Few tokens: a panel at a time, one stream; several sums per result hide the latency of the FMA.
         for (p, panel) in panels.into_iter().enumerate() {
             if p > 0 && panel == panels[0] {
                 break;
             }
-            let next = [if p == 0 && panels[1] != panel { panels[1] } else { next[0] }];
+            let fetch = if p == 0 && panels[1] != panel { Fetch::stream([panels[1]; 2]) } else { fetch };
             if T == 1 {
-                tile::<DTYPE, T, 1, 4>([panel], pairs, x, out.add(p * PANEL), next);
+                tile::<DTYPE, T, 1, 4, true, false>([panel], pairs, x, out.add(p * PANEL), fetch);
             } else {
-                tile::<DTYPE, T, 1, 2>([panel], pairs, x, out.add(p * PANEL), next);
+                tile::<DTYPE, T, 1, 2, true, false>([panel], pairs, x, out.add(p * PANEL), fetch);
             }
         }
     }
 }
 
-/// `T` tokens times `P` panels, with `U` independent sums per result: pairs of columns go to them in turn.
+/// `T` tokens times `P` panels, with `U` independent sums per result: pairs of columns go to them in turn. `STREAM` says that `fetch` is
+/// one, `PACKED` that the tokens' lines lie side by side.
 ///
 /// # Safety
 /// As [`float`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
-unsafe fn tile<const DTYPE: u8, const T: usize, const P: usize, const U: usize>(
+unsafe fn tile<
+    const DTYPE: u8,
+    const T: usize,
+    const P: usize,
+    const U: usize,
+    const STREAM: bool,
+    const PACKED: bool,
+>(
     panels: [*const u8; P],
     pairs: usize,
     x: FloatLines,
     out: *mut f32,
-    next: [*const u8; P],
+    fetch: Fetch,
 ) {
     // AMD's processors foresee one stream of such weights better by themselves, found by trying.
     let foreseen = T == 1 && DTYPE != kernels::F32 && crate::isa::is_amd();
-    let fetch = T <= 8 && !foreseen;
+    let fetches = STREAM && !foreseen;
     let mut sums = [[[_mm512_setzero_ps(); T]; P]; U];
-    let offsets = TokenOffsets::new(x.token);
+    let offsets = if PACKED { TokenOffsets::packed() } else { TokenOffsets::new(x.token) };
     // SAFETY: pairs below `pairs` lie in the panels and the tile.
     unsafe {
         let bytes = 2 * PANEL * kernels::float_dtype(DTYPE).block_bytes();
         // The lines of a single token are one.
         let together = if T == 1 { 2 * LINE } else { LINE / 2 };
         for first in (0..pairs).step_by(together) {
-            let x = x.first.add(first / (LINE / 2) * x.line);
             let mut ahead = [std::ptr::null(); P];
             for p in 0..P {
-                ahead[p] = format::ahead(panels[p], next[p], first * bytes, pairs * bytes, PREFETCH);
+                if STREAM {
+                    ahead[p] = format::ahead(panels[p], fetch.next(p), first * bytes, pairs * bytes, PREFETCH);
+                } else {
+                    fetch.of_line(p, first / (LINE / 2));
+                }
             }
+            let x = x.first.add(first / (LINE / 2) * x.line);
             let panels = panels.map(|panel| panel.add(first * bytes));
             let count = (pairs - first).min(together);
             let mut pair = 0;
             while pair + U <= count {
                 for (u, sums) in sums.iter_mut().enumerate() {
-                    step::<DTYPE, T, P>(panels, fetch.then_some(ahead), pair + u, x.add(2 * (pair + u)), offsets, sums);
+                    step::<DTYPE, T, P>(
+                        panels,
+                        fetches.then_some(ahead),
+                        pair + u,
+                        x.add(2 * (pair + u)),
+                        offsets,
+                        sums,
+                    );
                 }
                 pair += U;
             }
             while pair < count {
-                step::<DTYPE, T, P>(panels, fetch.then_some(ahead), pair, x.add(2 * pair), offsets, &mut sums[0]);
+                step::<DTYPE, T, P>(panels, fetches.then_some(ahead), pair, x.add(2 * pair), offsets, &mut sums[0]);
                 pair += 1;
             }
         }

@@ -3,6 +3,7 @@
 use std::arch::aarch64::*;
 
 use super::unpack::{QUARTER, QUARTERS, load_f16};
+use crate::linear::fetch::Fetch;
 use crate::linear::format::PANEL;
 use crate::linear::kernels;
 use crate::linear::lines::{FloatLines, LINE};
@@ -19,7 +20,7 @@ pub(crate) unsafe fn float<const DTYPE: u8, const T: usize>(
     x: FloatLines,
     _tokens: usize,
     out: *mut f32,
-    _next: [*const u8; 2],
+    _fetch: Fetch,
 ) {
     for p in 0..2 {
         if p == 1 && panels[1] == panels[0] {

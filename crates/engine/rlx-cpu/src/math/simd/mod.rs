@@ -134,16 +134,14 @@ pub(crate) fn prefetch(x: &[f32]) {
 }
 
 /// Asks for `bytes` bytes from `p` on, wherever that is, in the second-level cache.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn prefetch_second(p: *const u8, bytes: usize) {
-    #[cfg(target_arch = "x86_64")]
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     for line in (0..bytes).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: prefetching never faults, and SSE is part of every x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(line).cast()) }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (p, bytes);
 }
 
 /// Makes a function that runs `body::<V>` compiled for the instruction set its first argument names.
