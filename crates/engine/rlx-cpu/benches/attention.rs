@@ -10,7 +10,7 @@
 use rlx_cpu::attention::{
     AttentionArgs, KvDType, KvLayerView, KvLayout, ScoreBias, SeqSpan, attention, attention_scratch_bytes,
 };
-use rlx_cpu::{Isa, Precision, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
+use rlx_cpu::{Isa, Layout, Precision, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
 use rlx_mem::AlignedBuf;
 
 /// More than the caches of the machines this is run on.
@@ -37,6 +37,7 @@ fn text<'a>(
         q,
         kv: Some(kv),
         out: RowsOut { data: SharedSlice::new(out), stride: heads * head_dim },
+        out_layout: Layout::Rows,
         heads,
         kv_heads,
         head_dim,

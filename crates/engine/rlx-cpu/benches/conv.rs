@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rlx_cpu::conv::{ConvArgs, ConvKernel, Slides, conv1d, conv1d_scratch_bytes};
 use rlx_cpu::{
-    Epilogue, Isa, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
+    Epilogue, Isa, Layout, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
     SharedSlice, ThreadPool, WorkCounter, linear, scratch_bytes,
 };
 use rlx_ir::{DType, Window};
@@ -94,9 +94,11 @@ fn main() {
                 rows: made,
                 batch: made,
                 x: RowsIn { data: &wide, stride: cols },
+                x_layout: Layout::Rows,
                 prologue: Prologue::None,
                 parts: &parts,
                 epilogue: Epilogue::None,
+                out_layout: Layout::Rows,
                 precision: Precision::F32,
             };
             pool.run(&|ctx| linear(ctx, isa, &work, room, &args));

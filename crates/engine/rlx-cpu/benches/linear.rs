@@ -8,8 +8,8 @@
 //! - pack: GB/s of file bytes.
 
 use rlx_cpu::{
-    Epilogue, Isa, Limits, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
-    SharedSlice, ThreadPool, WorkCounter, linear, scratch_bytes,
+    Epilogue, Isa, Layout, Limits, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn,
+    RowsOut, SharedSlice, ThreadPool, WorkCounter, linear, scratch_bytes,
 };
 use rlx_ir::DType;
 use rlx_mem::AlignedBuf;
@@ -64,9 +64,11 @@ impl Setup {
                         rows: tokens,
                         batch: tokens,
                         x: RowsIn { data: &x, stride: cols },
+                        x_layout: Layout::Rows,
                         prologue: Prologue::RmsNorm { weight: None, eps: 1e-5 },
                         parts: &[LinearPart { weight, bias: None, out }],
                         epilogue: Epilogue::None,
+                        out_layout: Layout::Rows,
                         precision: self.precision,
                     };
                     linear(ctx, self.isa, std::slice::from_ref(work), scratch, &args);

@@ -19,8 +19,8 @@ pub use exec::{CpuCrossCache, CpuError, CpuOptions, CpuProgram, CpuState, CrossR
 pub use isa::{Isa, IsaError};
 pub use limits::{Limits, MemoryProbe};
 pub use linear::{
-    Epilogue, LinearArgs, LinearError, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
-    linear, scratch_bytes,
+    Epilogue, Layout, LinearArgs, LinearError, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn,
+    RowsOut, linear, scratch_bytes,
 };
 pub use pool::{ThreadCtx, ThreadPool};
 pub use shared::SharedSlice;

@@ -37,8 +37,8 @@ pub use kv::{KvDType, KvLayerView, KvLayout};
 pub use plan::attention_scratch_bytes;
 pub use run::attention;
 
-use crate::linear::Precision;
-use crate::{RowsIn, RowsOut};
+use crate::linear::{Layout, Precision, TILE_COLS};
+use crate::{Isa, RowsIn, RowsOut};
 
 /// The rows of one sequence in a batch.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +71,8 @@ pub struct AttentionArgs<'a> {
     pub kv: Option<[RowsIn<'a>; 2]>,
     /// `[T, heads * v_dim]`; overlaps none of the inputs. Rows outside all spans are left alone.
     pub out: RowsOut<'a>,
+    /// How the output is to lie in memory. [`Layout::Tiles`] only where [`AttentionArgs::makes_tiles`] says so.
+    pub out_layout: Layout,
     /// Query heads.
     pub heads: usize,
     /// Key/value heads; divides `heads`. Query head `h` reads key/value head `h / (heads / kv_heads)`.
@@ -109,6 +111,12 @@ impl AttentionArgs<'_> {
     /// Query heads per key/value head.
     pub(crate) fn group(&self) -> usize {
         self.heads / self.kv_heads
+    }
+
+    /// Whether the output may lie in tiles, with kernels of `isa` on `threads` threads: heads are whole lines of them, and no context is
+    /// put together of parts.
+    pub fn makes_tiles(&self, isa: Isa, threads: usize) -> bool {
+        self.v_dim.is_multiple_of(TILE_COLS) && !plan::Plan::new(self, isa, threads).is_cut()
     }
 
     /// Tokens of `span` that are in the cache already.

@@ -11,6 +11,7 @@ use super::prepare::{NewKv, prepare_head, store};
 #[cfg(target_arch = "x86_64")]
 use super::tiles;
 use super::{AttentionArgs, SeqSpan};
+use crate::linear::{Layout, TILE_COLS};
 use crate::math::simd::{Simd, prefetch, simd_dispatch};
 use crate::work::Stretches;
 use crate::{Isa, RowsIn, SharedSlice, ThreadCtx, WorkCounter};
@@ -93,6 +94,7 @@ pub fn attention(
 ) {
     check(args);
     let plan = Plan::new(args, isa, ctx.count());
+    assert!(args.out_layout == Layout::Rows || args.makes_tiles(isa, ctx.count()), "the output cannot be tiles");
     let places = Places::new(&plan, ctx.count());
     let floats = aligned_floats(scratch, places.end);
     let own = places.threads + ctx.index() * plan.thread_floats();
@@ -301,15 +303,33 @@ simd_dispatch! {
 #[inline(always)]
 fn divide_v<V: Simd>(tile: &Tile<'_>) {
     let (args, item) = (tile.args, &tile.item);
+    // A row that sees nothing has sum 0 and output 0.
+    let scale = |r: usize| if tile.sum[r] > 0.0 { 1.0 / tile.sum[r] } else { 0.0 };
+    if args.out_layout == Layout::Tiles {
+        for r in 0..item.rows {
+            let (row, columns) = place(args, item, r);
+            let (lines, scale) = (tile.o[r * tile.v_pad..][..args.v_dim].as_chunks::<TILE_COLS>().0, scale(r));
+            for (i, line) in lines.iter().enumerate() {
+                let block = columns.start / TILE_COLS + i;
+                // SAFETY: each output row and head belongs to one item; both lines are of whole registers.
+                unsafe {
+                    let out = args.out.tile_line(row, block, args.heads * args.v_dim);
+                    for j in (0..TILE_COLS).step_by(V::LANES) {
+                        (V::load(line[j..].as_ptr()) * V::splat(scale)).store_bf16(out[j..].as_mut_ptr());
+                    }
+                }
+            }
+        }
+        return;
+    }
     for r in 0..item.rows {
         if r + ROWS_AHEAD < item.rows {
-            // SAFETY: each output row and head belongs to one item.
+            // SAFETY: as above.
             prefetch(unsafe { out_head(args, item, r + ROWS_AHEAD) });
         }
         // SAFETY: as above.
         let out = unsafe { out_head(args, item, r) };
-        // A row that sees nothing has sum 0 and output 0.
-        let scale = if tile.sum[r] > 0.0 { 1.0 / tile.sum[r] } else { 0.0 };
+        let scale = scale(r);
         for (out, x) in out.iter_mut().zip(&tile.o[r * tile.v_pad..]) {
             *out = x * scale;
         }
@@ -337,11 +357,17 @@ fn prefetch_row_v<V: Simd>(keys: &KvRows, i: usize) {
 /// # Safety
 /// No other thread touches it.
 unsafe fn out_head<'a>(args: &AttentionArgs<'a>, item: &Item<'_>, r: usize) -> &'a mut [f32] {
+    let (row, columns) = place(args, item, r);
+    // SAFETY: the caller's promise.
+    unsafe { args.out.part(row, columns) }
+}
+
+/// The row and columns of the output that are row `r` of an item.
+fn place(args: &AttentionArgs<'_>, item: &Item<'_>, r: usize) -> (usize, Range<usize>) {
     let group = args.group();
     let row = item.span.start + (item.first_row + r) / group;
     let head = item.kv_head * group + (item.first_row + r) % group;
-    // SAFETY: the caller's promise.
-    unsafe { args.out.part(row, head * args.v_dim..(head + 1) * args.v_dim) }
+    (row, head * args.v_dim..(head + 1) * args.v_dim)
 }
 
 /// Puts the parts of each context together.

@@ -16,7 +16,7 @@ pub use kernel::{ConvKernel, DepthwiseTaps};
 pub use slides::Slides;
 
 use crate::calls::Calls;
-use crate::linear::{self, Epilogue, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue};
+use crate::linear::{self, Epilogue, Layout, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue};
 use crate::{Isa, RowsIn, RowsOut, SharedSlice, ThreadCtx, WorkCounter};
 
 /// A call of [`conv1d`]; see [`rlx_ir::Conv1dSpec`].
@@ -79,9 +79,11 @@ pub fn conv1d(ctx: &ThreadCtx<'_>, isa: Isa, work: &[WorkCounter], scratch: Shar
             rows: args.rows,
             batch: args.rows,
             x,
+            x_layout: Layout::Rows,
             prologue: Prologue::Window(&args.slides),
             parts: &[part],
             epilogue: args.activation.map_or(Epilogue::None, Epilogue::Activation),
+            out_layout: Layout::Rows,
             precision: args.precision,
         };
         match groups.len() {

@@ -14,7 +14,7 @@ use crate::attention::{
     self, AttentionArgs, CrossWeightsArgs, DistanceBias, HeadNorm, KvLayerView, ScoreBias, SeqSpan, StoreArgs,
 };
 use crate::conv::{self, ConvArgs, Slides};
-use crate::linear::{self, Epilogue, LinearArgs, LinearPart, LinearShape, PackedMatrix, Prologue};
+use crate::linear::{self, Epilogue, Layout, LinearArgs, LinearPart, LinearShape, PackedMatrix, Prologue};
 use crate::moe::{self, ExpertArgs, MoeArgs, RouterArgs};
 use crate::rows::{self, Operand};
 use crate::{Isa, RowsIn, RowsOut, SharedSlice, ThreadCtx, WorkCounter};
@@ -173,6 +173,8 @@ pub(super) struct LinearStep<'a> {
     prologue: Prologue<'a>,
     parts: Vec<LinearPart<'a>>,
     epilogue: Epilogue<'a>,
+    x_layout: Layout,
+    out_layout: Layout,
     precision: linear::Precision,
 }
 
@@ -303,6 +305,8 @@ impl<'a> Builder<'a> {
                 GraphEpilogue::Activation(activation) => Epilogue::Activation(activation),
                 GraphEpilogue::Gated(activation) => Epilogue::Gated(activation),
             },
+            x_layout: Layout::Rows,
+            out_layout: Layout::Rows,
             precision: self.program.options.precision,
         })
     }
@@ -390,6 +394,7 @@ impl<'a> Builder<'a> {
             q: self.arena.rows_in(node.inputs[0]),
             kv: Some([self.arena.rows_in(node.inputs[1]), self.arena.rows_in(node.inputs[2])]),
             out: self.arena.rows_out(node.outputs[0]),
+            out_layout: Layout::Rows,
             heads: spec.heads,
             kv_heads: spec.kv_heads,
             head_dim: spec.head_dim,
@@ -417,6 +422,7 @@ impl<'a> Builder<'a> {
             q: self.arena.rows_in(node.inputs[0]),
             kv: None,
             out: self.arena.rows_out(node.outputs[0]),
+            out_layout: Layout::Rows,
             heads: spec.heads,
             kv_heads: layout.kv_heads,
             head_dim: layout.k_dim,
@@ -462,9 +468,11 @@ impl LinearStep<'_> {
             rows: self.rows,
             batch: self.rows,
             x: self.x,
+            x_layout: self.x_layout,
             prologue: self.prologue,
             parts: &self.parts,
             epilogue: self.epilogue,
+            out_layout: self.out_layout,
             precision: self.precision,
         }
     }
@@ -481,6 +489,23 @@ impl LinearStep<'_> {
 }
 
 impl Kernel<'_> {
+    /// Lets `reader` have the rows that `self` leaves it alone as tiles, if it multiplies tiles.
+    pub(super) fn hand_on_tiles(&mut self, reader: &mut Kernel<'_>, isa: Isa, threads: usize) {
+        let Kernel::Linear(reader) = reader else { return };
+        let (rows, width) = (reader.rows, reader.x.stride);
+        // Tiles are whole, and have the memory of the rows: of few they may need more.
+        let fits = Layout::Tiles.floats(rows, width, width) <= reader.x.data.len();
+        if rows <= 1 || !fits || !reader.args().reads_tiles(isa) {
+            return;
+        }
+        match self {
+            Kernel::Linear(step) => step.out_layout = Layout::Tiles,
+            Kernel::Attention(args) if args.makes_tiles(isa, threads) => args.out_layout = Layout::Tiles,
+            _ => return,
+        }
+        reader.x_layout = Layout::Tiles;
+    }
+
     pub(super) fn scratch_bytes(&self, isa: Isa, threads: usize) -> usize {
         match self {
             Kernel::Linear(step) => step.scratch_bytes(isa, threads),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rlx_ir::{DType, Graph, LinearPart, Norm, Op, Param};
+use rlx_ir::{DType, Graph, LinearPart, Node, Norm, Op, Param};
 use rlx_mem::{AlignedBuf, Bytes, PageArena};
 
 use super::CpuError;
@@ -48,6 +48,8 @@ pub struct CpuProgram {
     pub(crate) weights: Vec<Weight>,
     pub(crate) pool: ThreadPool,
     pub(crate) options: CpuOptions,
+    /// Nodes whose only result goes into the product of another and nowhere else, and that other.
+    pub(crate) handed_on: Vec<(usize, usize)>,
 }
 
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
@@ -79,7 +81,8 @@ impl CpuProgram {
             let data = load(param)?;
             weights.push(prepare(param, usage, data, &options, &pool, &mut arena)?);
         }
-        Ok(CpuProgram { graph, weights, pool, options })
+        let handed_on = handed_on(&graph);
+        Ok(CpuProgram { graph, weights, pool, options, handed_on })
     }
 
     /// The graph.
@@ -152,6 +155,18 @@ impl Weight {
             Weight::Conv(kernel) => kernel.bytes(),
         }
     }
+}
+
+/// See [`CpuProgram::handed_on`].
+fn handed_on(graph: &Graph) -> Vec<(usize, usize)> {
+    let (nodes, uses) = (graph.nodes(), graph.use_counts());
+    let multiplied = |node: &&Node| matches!(node.op, Op::Linear(_) | Op::FusedLinear { norm: None, .. });
+    let readers = nodes.iter().enumerate().filter(|(_, node)| multiplied(node) && uses[node.inputs[0].index()] == 1);
+    let pair = |(reader, node): (usize, &Node)| {
+        let maker = nodes.iter().position(|maker| maker.outputs == node.inputs[..1])?;
+        Some((maker, reader))
+    };
+    readers.filter_map(pair).collect()
 }
 
 /// What each parameter is used as. Linears win over look-ups: a tied table is packed once and serves both.

@@ -64,9 +64,14 @@ impl CpuState {
             cross: &cross,
             cross_caches: &cross_views,
         };
-        let steps: Vec<Kernel<'_>> = program.graph.nodes().iter().map(|node| kernels.build(node)).collect();
+        let mut steps: Vec<Kernel<'_>> = program.graph.nodes().iter().map(|node| kernels.build(node)).collect();
         let isa = program.options.isa;
         let threads = program.pool.threads();
+        for &(maker, reader) in &program.handed_on {
+            if let Ok([maker, reader]) = steps.get_disjoint_mut([maker, reader]) {
+                maker.hand_on_tiles(reader, isa, threads);
+            }
+        }
         let need = steps.iter().map(|step| step.scratch_bytes(isa, threads)).max().unwrap_or(0);
         if self.scratch.len() < need {
             self.scratch = AlignedBuf::zeroed(need);

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use rlx_ir::Activation;
 
 use super::plan::UNIT;
-use super::{Epilogue, LinearArgs, LinearPart, RowsIn};
+use super::{Epilogue, Layout, LinearArgs, LinearPart, RowsIn};
 use crate::Isa;
 use crate::math::activate;
 use crate::math::simd::{Simd, simd_dispatch};
@@ -25,7 +26,7 @@ pub(crate) unsafe fn finish<'a>(
 ) {
     let products = |part: &LinearPart<'a>, tile| Products { tile, bias: part.bias.map(|bias| &bias[rows.clone()]) };
     let up = up.map(|(part, tile)| products(part, tile));
-    finished(isa, args.epilogue, part, &Finish { tile: products(part, tile), up, tokens, rows });
+    finished(isa, args, part, &Finish { tile: products(part, tile), up, tokens, rows });
 }
 
 /// The products of a part, and what is added to those of each token.
@@ -60,24 +61,32 @@ struct Finish<'a> {
 }
 
 simd_dispatch! {
-    fn finished(epilogue: Epilogue<'_>, part: &LinearPart<'_>, what: &Finish<'_>) = finished_v
+    fn finished(args: &LinearArgs<'_>, part: &LinearPart<'_>, what: &Finish<'_>) = finished_v
 }
 
 #[inline(always)]
-fn finished_v<V: Simd>(epilogue: Epilogue<'_>, part: &LinearPart<'_>, what: &Finish<'_>) {
+fn finished_v<V: Simd>(args: &LinearArgs<'_>, part: &LinearPart<'_>, what: &Finish<'_>) {
+    match args.out_layout {
+        Layout::Rows => finished_in::<V, false>(args.epilogue, part, what),
+        Layout::Tiles => finished_in::<V, true>(args.epilogue, part, what),
+    }
+}
+
+#[inline(always)]
+fn finished_in<V: Simd, const TILES: bool>(epilogue: Epilogue<'_>, part: &LinearPart<'_>, what: &Finish<'_>) {
     // Each function is a loop of its own.
     macro_rules! activated {
         ($chosen:expr, $($name:ident)*) => {
             match $chosen {
-                $(Activation::$name => what.rows::<V>(part, None, false, |y| activate(Activation::$name, y)),)*
+                $(Activation::$name => what.put::<V, TILES>(part, None, false, |y| activate(Activation::$name, y)),)*
             }
         };
     }
     match epilogue {
-        Epilogue::None => what.rows::<V>(part, None, false, |y| y),
-        Epilogue::Add(residual) => what.rows::<V>(part, Some(residual), false, |y| y),
-        Epilogue::Accumulate => what.rows::<V>(part, None, true, |y| y),
-        Epilogue::Scale(factor) => what.rows::<V>(part, None, false, |y| y * V::splat(factor)),
+        Epilogue::None => what.put::<V, TILES>(part, None, false, |y| y),
+        Epilogue::Add(residual) => what.put::<V, TILES>(part, Some(residual), false, |y| y),
+        Epilogue::Accumulate => what.put::<V, TILES>(part, None, true, |y| y),
+        Epilogue::Scale(factor) => what.put::<V, TILES>(part, None, false, |y| y * V::splat(factor)),
         Epilogue::Activation(activation) | Epilogue::Gated(activation) => {
             activated!(activation, Silu GeluTanh GeluErf QuickGelu Relu Relu2 Sigmoid Tanh);
         }
@@ -85,9 +94,9 @@ fn finished_v<V: Simd>(epilogue: Epilogue<'_>, part: &LinearPart<'_>, what: &Fin
 }
 
 impl Finish<'_> {
-    /// Writes `function` of each sum, times that of the gate's second part, plus the residual or what is there.
+    /// Writes `function` of each sum, times that of the gate's second part, plus the residual or what is there (of rows).
     #[inline(always)]
-    fn rows<V: Simd>(
+    fn put<V: Simd, const TILES: bool>(
         &self,
         part: &LinearPart<'_>,
         residual: Option<RowsIn<'_>>,
@@ -96,30 +105,64 @@ impl Finish<'_> {
     ) {
         let width = self.rows.len();
         for (i, t) in self.tokens.clone().enumerate() {
-            let at = t * part.out.stride + self.rows.start;
-            // SAFETY: `finish`'s caller promises that no other thread touches these elements.
-            let out = unsafe { part.out.data.part(at..at + width) };
             let residual = residual.map(|rows| &rows.data[t * rows.stride + self.rows.start..][..width]);
-            for j in (0..width).step_by(V::LANES) {
-                let mut y = function(self.tile.load::<V>(i, j));
-                if let Some(up) = &self.up {
-                    y = y * up.load::<V>(i, j);
-                }
-                let n = width - j;
-                let place = out[j..].as_mut_ptr();
-                let added = match residual {
-                    Some(residual) => Some(residual[j..].as_ptr()),
-                    None => accumulate.then_some(place.cast_const()),
-                };
-                // SAFETY: n elements are left of the output, and of what is added.
-                unsafe {
-                    if n >= V::LANES {
-                        added.map_or(y, |added| y + V::load(added)).store(place);
-                    } else {
-                        added.map_or(y, |added| y + V::load_part(added, n)).store_part(place, n);
-                    }
-                }
+            let value = |j: usize| {
+                let y = function(self.tile.load::<V>(i, j));
+                self.up.as_ref().map_or(y, |up| y * up.load::<V>(i, j))
+            };
+            if TILES {
+                let block = self.rows.start / UNIT;
+                // SAFETY: `finish`'s caller promises that no other thread touches these elements.
+                let line = unsafe { part.out.tile_line(t, block, part.weight.rows()) };
+                put_line::<V>(line, width, residual, value);
+            } else {
+                let at = t * part.out.stride + self.rows.start;
+                // SAFETY: as above.
+                put_row::<V>(unsafe { part.out.data.part(at..at + width) }, residual, accumulate, value);
             }
+        }
+    }
+}
+
+/// Writes a row of `value`s, plus the residual or what is there.
+#[inline(always)]
+fn put_row<V: Simd>(out: &mut [f32], residual: Option<&[f32]>, accumulate: bool, value: impl Fn(usize) -> V) {
+    for j in (0..out.len()).step_by(V::LANES) {
+        let (y, n) = (value(j), out.len() - j);
+        let place = out[j..].as_mut_ptr();
+        let added = match residual {
+            Some(residual) => Some(residual[j..].as_ptr()),
+            None => accumulate.then_some(place.cast_const()),
+        };
+        // SAFETY: n elements are left of the output, and of what is added.
+        unsafe {
+            if n >= V::LANES {
+                added.map_or(y, |added| y + V::load(added)).store(place);
+            } else {
+                added.map_or(y, |added| y + V::load_part(added, n)).store_part(place, n);
+            }
+        }
+    }
+}
+
+/// Writes the `width` first numbers of a line of a tile, `value`s plus the residual, and zeros after them.
+#[inline(always)]
+fn put_line<V: Simd>(line: &mut [bf16; UNIT], width: usize, residual: Option<&[f32]>, value: impl Fn(usize) -> V) {
+    for j in (0..UNIT).step_by(V::LANES) {
+        let n = width.saturating_sub(j).min(V::LANES);
+        // SAFETY: n elements are left of what is added, and all lanes of the line.
+        unsafe {
+            let mut y = if n == 0 { V::zero() } else { value(j) };
+            if let (Some(residual), 1..) = (residual, n) {
+                let residual = residual[j..].as_ptr();
+                y = y + if n == V::LANES { V::load(residual) } else { V::load_part(residual, n) };
+            }
+            if n < V::LANES {
+                let mut kept = [0.0; UNIT];
+                y.store(kept.as_mut_ptr());
+                y = V::load_part(kept.as_ptr(), n);
+            }
+            y.store_bf16(line[j..].as_mut_ptr());
         }
     }
 }

@@ -23,6 +23,7 @@ mod finish;
 mod format;
 mod items;
 mod kernels;
+mod layout;
 mod lines;
 mod pack;
 mod plan;
@@ -39,17 +40,19 @@ mod neon;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
+use plan::Plan;
 use rlx_ir::Activation;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::amx::Tiles;
+pub use layout::Layout;
 pub use pack::{LinearError, PackedMatrix};
-pub(crate) use plan::scratch_bytes_in;
 pub use plan::{LinearShape, scratch_bytes};
+pub(crate) use plan::{TILE_COLS, scratch_bytes_in};
 pub use run::linear;
 
-use crate::SharedSlice;
 use crate::conv::Slides;
+use crate::{Isa, SharedSlice};
 
 /// Rows of activations to read: row `t` is `data[t * stride..][..width]`.
 #[derive(Clone, Copy)]
@@ -134,14 +137,27 @@ pub struct LinearArgs<'a> {
     pub batch: usize,
     /// `[T, in features]`; with [`Prologue::Window`], the rows that the window slides along, of `in features / taps`.
     pub x: RowsIn<'a>,
+    /// How x lies in memory. [`Layout::Tiles`] only where all parts are multiplied as tiles ([`LinearArgs::reads_tiles`]); the stride
+    /// is not looked at then.
+    pub x_layout: Layout,
     /// Applied to each row of x.
     pub prologue: Prologue<'a>,
     /// The matrices; all have the same number of in features.
     pub parts: &'a [LinearPart<'a>],
     /// Applied to each product.
     pub epilogue: Epilogue<'a>,
+    /// How the outputs are to lie in memory. [`Layout::Tiles`] only for more than one token, whose outputs are whole values, not parts of
+    /// wider rows, and nothing is accumulated.
+    pub out_layout: Layout,
     /// Which arithmetic is allowed.
     pub precision: Precision,
+}
+
+impl LinearArgs<'_> {
+    /// Whether x may lie in tiles, with kernels of `isa`: it is multiplied as it is, and by all parts so.
+    pub fn reads_tiles(&self, isa: Isa) -> bool {
+        matches!(self.prologue, Prologue::None) && Plan::of(self, isa, 1).is_tiles_alone()
+    }
 }
 
 /// Which arithmetic a linear may use.

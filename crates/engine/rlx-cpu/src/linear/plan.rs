@@ -332,6 +332,11 @@ impl Plan {
             && self.float_tile <= ROWS_PER_SET * repeat
     }
 
+    /// Whether all parts are products of bf16 tiles.
+    pub(crate) fn is_tiles_alone(&self) -> bool {
+        self.bf16_at.is_some() && self.int8_at.or(self.float_at).or(self.fixed_at).is_none()
+    }
+
     pub(crate) fn method(&self, dtype: DType) -> Method {
         Method::of(dtype, self.rows, self.batch, self.precision, self.isa)
     }

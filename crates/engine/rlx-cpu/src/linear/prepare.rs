@@ -95,6 +95,11 @@ impl Activations {
         }
     }
 
+    /// The same, but for bf16 tiles that an earlier step left.
+    pub(crate) fn with_tiles(self, x: &[f32]) -> Activations {
+        Activations { bf16: x.as_ptr().cast_mut().cast(), ..self }
+    }
+
     /// Values and scales of int8 tile `tile`.
     pub(crate) fn int8_tile(&self, tile: usize) -> (*const i8, *const GroupMeta) {
         let groups = tile * INT8_TILE * self.groups;

@@ -7,7 +7,7 @@ use super::items::panel_starts;
 use super::pack::Storage;
 use super::plan::{INT8_TILE, Method, Plan, RUN_UNITS, TILE, TILE_ROWS, TOKEN_BLOCK, UNIT};
 use super::prepare::{Activations, aligned_base, prepare};
-use super::{Epilogue, LinearArgs, LinearPart, Prologue};
+use super::{Epilogue, Layout, LinearArgs, LinearPart, Prologue};
 use crate::work::Stretches;
 use crate::{Isa, SharedSlice, ThreadCtx, WorkCounter};
 
@@ -38,8 +38,8 @@ pub fn linear(
     if args.rows == 0 || args.parts.is_empty() {
         return;
     }
-    check(args);
     let plan = Plan::of(args, isa, ctx.count());
+    check(args, &plan);
     let at = plan.offsets(ctx.index());
     let base = aligned_base(scratch, at.total);
     // SAFETY: the offsets lie inside the scratch; all but the activations are this thread's, and those are written in
@@ -60,16 +60,25 @@ pub fn linear(
             }),
             next: [[std::ptr::null(); 2]; 2],
         };
-        if !walk.reads_rows {
+        if args.x_layout == Layout::Tiles {
+            walk.acts = walk.acts.with_tiles(args.x.data);
+        } else if !walk.reads_rows {
             prepare(ctx, isa, &plan, args, &walk.acts, walk.row);
         }
         walk.run(ctx, &work[0]);
     }
 }
 
-fn check(args: &LinearArgs<'_>) {
+fn check(args: &LinearArgs<'_>, plan: &Plan) {
     let cols = args.parts[0].weight.cols();
-    let reach = |stride: usize, width: usize| (args.rows - 1) * stride + width;
+    let reach = |layout: Layout, stride: usize, width: usize| layout.floats(args.rows, width, stride);
+    if args.x_layout == Layout::Tiles {
+        assert!(matches!(args.prologue, Prologue::None) && plan.is_tiles_alone(), "x cannot be tiles");
+    }
+    if args.out_layout == Layout::Tiles {
+        let whole = args.parts.iter().all(|part| part.out.stride == part.weight.rows());
+        assert!(whole && args.rows > 1 && !matches!(args.epilogue, Epilogue::Accumulate), "outputs cannot be tiles");
+    }
     match args.prologue {
         Prologue::Window(slides) => {
             let taps = slides.window().taps;
@@ -77,14 +86,17 @@ fn check(args: &LinearArgs<'_>) {
             let needed = slides.end().checked_sub(1).map_or(0, |last| last * args.x.stride + cols / taps);
             assert!(args.x.data.len() >= needed, "x is too short for the window");
         }
-        _ => assert!(args.x.data.len() >= reach(args.x.stride, cols), "x is too short"),
+        _ => assert!(args.x.data.len() >= reach(args.x_layout, args.x.stride, cols), "x is too short"),
     }
     for part in args.parts {
         let rows = part.weight.rows();
         assert_eq!(part.weight.cols(), cols, "in features of the parts");
         assert!(part.bias.is_none_or(|bias| bias.len() >= rows), "a bias is too short");
         let gate_input = matches!(args.epilogue, Epilogue::Gated(_)) && !std::ptr::eq(part, &args.parts[0]);
-        assert!(gate_input || part.out.data.len() >= reach(part.out.stride, rows), "an output is too short");
+        assert!(
+            gate_input || part.out.data.len() >= reach(args.out_layout, part.out.stride, rows),
+            "an output is too short"
+        );
     }
     match args.epilogue {
         Epilogue::Gated(_) => {
@@ -93,7 +105,10 @@ fn check(args: &LinearArgs<'_>) {
         }
         Epilogue::Add(rows) => {
             assert_eq!(args.parts.len(), 1, "parts of a residual addition");
-            assert!(rows.data.len() >= reach(rows.stride, args.parts[0].weight.rows()), "the residual is too short");
+            assert!(
+                rows.data.len() >= reach(Layout::Rows, rows.stride, args.parts[0].weight.rows()),
+                "the residual is too short"
+            );
         }
         Epilogue::Accumulate => assert_eq!(args.parts.len(), 1, "parts of an accumulation"),
         _ => {}

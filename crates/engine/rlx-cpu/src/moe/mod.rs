@@ -11,7 +11,7 @@ use rlx_ir::Activation;
 pub use route::{RouterArgs, route_row};
 
 use crate::calls::Calls;
-use crate::linear::{self, Epilogue, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue};
+use crate::linear::{self, Epilogue, Layout, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue};
 use crate::{Isa, RowsIn, RowsOut, SharedSlice, ThreadCtx, WorkCounter};
 
 /// One expert's matrices.
@@ -55,7 +55,17 @@ impl MoeArgs<'_> {
         parts: &'a [LinearPart<'a>],
         epilogue: Epilogue<'a>,
     ) -> LinearArgs<'a> {
-        LinearArgs { rows, batch: self.rows, x, prologue: Prologue::None, parts, epilogue, precision: self.precision }
+        LinearArgs {
+            rows,
+            batch: self.rows,
+            x,
+            x_layout: Layout::Rows,
+            prologue: Prologue::None,
+            parts,
+            epilogue,
+            out_layout: Layout::Rows,
+            precision: self.precision,
+        }
     }
 }
 

@@ -2,5 +2,6 @@
 //! shapes, against an f64 reference on the weights that `rlx_quant::dequantize` gives.
 
 mod cases;
+mod layouts;
 mod packing;
 mod suite;

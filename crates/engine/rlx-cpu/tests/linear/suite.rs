@@ -1,37 +1,37 @@
 //! Products against an f64 reference.
 
 use rlx_cpu::{
-    Epilogue, Isa, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
+    Epilogue, Isa, Layout, LinearArgs, LinearPart, LinearShape, PackedMatrix, Precision, Prologue, RowsIn, RowsOut,
     SharedSlice, ThreadPool, WorkCounter, linear, scratch_bytes,
 };
 use rlx_ir::{Activation, DType};
 
 use crate::cases::{Rng, values, weight_types, weights};
 
-struct Part {
+pub(crate) struct Part {
     dtype: DType,
     values: Vec<f32>,
-    packed: PackedMatrix,
+    pub(crate) packed: PackedMatrix,
     bias: Option<Vec<f32>>,
 }
 
-struct Case {
+pub(crate) struct Case {
     isa: Isa,
     threads: usize,
     precision: Precision,
-    tokens: usize,
-    cols: usize,
-    x_stride: usize,
-    x: Vec<f32>,
-    norm: usize,
+    pub(crate) tokens: usize,
+    pub(crate) cols: usize,
+    pub(crate) x_stride: usize,
+    pub(crate) x: Vec<f32>,
+    pub(crate) norm: usize,
     norm_weight: Vec<f32>,
     norm_bias: Vec<f32>,
-    parts: Vec<Part>,
-    epilogue: usize,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) epilogue: usize,
     activation: Activation,
-    out_stride: usize,
+    pub(crate) out_stride: usize,
     /// What the outputs hold before, and the residual.
-    before: Vec<f32>,
+    pub(crate) before: Vec<f32>,
 }
 
 const EPS: f32 = 1e-5;
@@ -56,7 +56,7 @@ fn case(rng: &mut Rng, isa: Isa, dtypes: &[DType], precision: Precision) -> Case
 }
 
 /// A case with `[tokens, rows, cols]`; parts without a gate have rows of their own.
-fn sized_case(
+pub(crate) fn sized_case(
     rng: &mut Rng,
     isa: Isa,
     dtypes: &[DType],
@@ -112,7 +112,12 @@ impl Case {
         }
     }
 
-    fn run(&self) -> Vec<Vec<f32>> {
+    pub(crate) fn run(&self) -> Vec<Vec<f32>> {
+        self.run_as(None, Layout::Rows).expect("rows are read by every kernel")
+    }
+
+    /// The outputs in a layout, of x or of tiles instead; none if these cannot be read.
+    pub(crate) fn run_as(&self, tiles: Option<&[f32]>, out_layout: Layout) -> Option<Vec<Vec<f32>>> {
         let pool = ThreadPool::new(self.threads);
         let mut outs: Vec<Vec<f32>> = self.parts.iter().map(|_| self.before.clone()).collect();
         let shapes: Vec<LinearShape> = self
@@ -145,16 +150,21 @@ impl Case {
         let args = LinearArgs {
             rows: self.tokens,
             batch: self.tokens,
-            x: RowsIn { data: &self.x, stride: self.x_stride },
+            x: RowsIn { data: tiles.unwrap_or(&self.x), stride: self.x_stride },
+            x_layout: if tiles.is_some() { Layout::Tiles } else { Layout::Rows },
             prologue: self.prologue(),
             parts: &parts,
             epilogue,
+            out_layout,
             precision: self.precision,
         };
+        if tiles.is_some() && !args.reads_tiles(self.isa) {
+            return None;
+        }
         let work = [WorkCounter::new(self.threads)];
         let scratch = SharedSlice::new(&mut scratch);
         pool.run(&|ctx| linear(ctx, self.isa, &work, scratch, &args));
-        outs
+        Some(outs)
     }
 
     /// x after the norm, in f64.
@@ -227,7 +237,12 @@ impl Case {
         error / energy
     }
 
-    fn describe(&self) -> String {
+    /// Whether its products are exact.
+    pub(crate) fn precision_is_exact(&self) -> bool {
+        self.precision == Precision::Auto && self.parts.iter().all(|part| part.dtype == DType::F32)
+    }
+
+    pub(crate) fn describe(&self) -> String {
         let parts: Vec<String> = self.parts.iter().map(|p| format!("{} {}", p.dtype, p.packed.rows())).collect();
         format!(
             "{} threads {} {:?} T {} K {} parts {parts:?} norm {} epilogue {} {:?}",

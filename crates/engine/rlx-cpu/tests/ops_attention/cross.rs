@@ -5,7 +5,7 @@ use rlx_cpu::attention::{
     AttentionArgs, CrossWeightsArgs, KvDType, KvLayerView, KvLayout, ScoreBias, SeqSpan, StoreArgs, attention,
     attention_scratch_bytes, cross_weights, cross_weights_scratch_bytes, store_kv, store_scratch_bytes,
 };
-use rlx_cpu::{Isa, Precision, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
+use rlx_cpu::{Isa, Layout, Precision, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
 
 use super::{levels, nmse, noise, stored};
 
@@ -165,6 +165,7 @@ impl Fixture {
             q,
             kv: None,
             out: RowsOut { data: SharedSlice::new(&mut out), stride: width },
+            out_layout: Layout::Rows,
             heads: case.heads,
             kv_heads: case.kv_heads,
             head_dim: case.k_dim,

@@ -9,7 +9,7 @@ use rlx_cpu::attention::{
 };
 use rlx_cpu::math::RopeStyle;
 use rlx_cpu::rows::{rms_norm_row, rope_row};
-use rlx_cpu::{Isa, Precision, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
+use rlx_cpu::{Isa, Layout, Precision, RowsIn, RowsOut, SharedSlice, ThreadPool, WorkCounter};
 
 /// The levels this machine can run; the others are named as skipped.
 fn levels() -> Vec<Isa> {
@@ -208,10 +208,15 @@ impl Fixture {
 
     /// Outputs of every sequence by the kernel, chunk after chunk.
     fn run(&self, isa: Isa, precision: Precision, threads: usize) -> Vec<Vec<f32>> {
+        self.run_as(Layout::Rows, isa, precision, threads).expect("every kernel makes rows")
+    }
+
+    /// The same, by way of `layout`; none if the kernel does not make it of every chunk.
+    fn run_as(&self, layout: Layout, isa: Isa, precision: Precision, threads: usize) -> Option<Vec<Vec<f32>>> {
         let case = &self.case;
         let pool = ThreadPool::new(threads);
         let block_len = case.block_len;
-        let layout = case.cache.map(|dtype| KvLayout {
+        let kv_layout = case.cache.map(|dtype| KvLayout {
             dtype,
             kv_heads: case.kv_heads,
             k_dim: case.head_dim,
@@ -221,12 +226,12 @@ impl Fixture {
         // Blocks full of NaN, dealt out in an order of their own, with other layers' bytes around them.
         let counts: Vec<usize> = case.chunks.iter().map(|c| c.iter().sum::<usize>().div_ceil(block_len)).collect();
         let blocks: usize = counts.iter().sum();
-        let bytes = layout.map_or(0, |layout| layout.bytes_per_block());
+        let bytes = kv_layout.map_or(0, |layout| layout.bytes_per_block());
         const OFFSET: usize = 64;
         let mut memory: Vec<Vec<u32>> = (0..blocks).map(|_| vec![u32::MAX; (OFFSET + bytes + 64) / 4]).collect();
         let pointers: Vec<*mut u8> = memory.iter_mut().map(|block| block.as_mut_ptr().cast()).collect();
         // SAFETY: each block has OFFSET + bytes_per_block bytes, is used by the kernel alone, and outlives the view.
-        let view = layout.map(|layout| unsafe { KvLayerView::new(layout, &pointers, OFFSET) });
+        let view = kv_layout.map(|layout| unsafe { KvLayerView::new(layout, &pointers, OFFSET) });
         let mut next = 0..blocks as u32;
         let tables: Vec<Vec<u32>> =
             counts.iter().map(|&count| next.by_ref().take(count).map(|i| blocks as u32 - 1 - i).collect()).collect();
@@ -252,11 +257,13 @@ impl Fixture {
                 rows += len;
             }
             let stride = o_width + 3;
-            let mut out = vec![f32::NAN; rows * stride];
+            let tiles = rows.next_multiple_of(16) * o_width.next_multiple_of(32) / 2;
+            let mut out = vec![f32::NAN; if layout == Layout::Tiles { tiles } else { rows * stride }];
             let args = AttentionArgs {
                 q: RowsIn { data: &q, stride: q_width },
                 kv: Some([RowsIn { data: &k, stride: k_width }, RowsIn { data: &v, stride: v_width }]),
                 out: RowsOut { data: SharedSlice::new(&mut out), stride },
+                out_layout: layout,
                 heads: case.heads,
                 kv_heads: case.kv_heads,
                 head_dim: case.head_dim,
@@ -273,10 +280,16 @@ impl Fixture {
                 cache: view.as_ref(),
                 precision,
             };
+            if layout == Layout::Tiles && !args.makes_tiles(isa, threads) {
+                return None;
+            }
             let mut scratch = vec![0xFFu8; attention_scratch_bytes(&args, isa, threads)];
             let scratch = SharedSlice::new(&mut scratch);
             let work = [WorkCounter::default(), WorkCounter::default()];
             pool.run(&|ctx| attention(ctx, isa, &work, scratch, &args));
+            if layout == Layout::Tiles {
+                out = rows_of_tiles(&out, rows, o_width, stride);
+            }
             let spans: Vec<(usize, usize)> = spans.iter().map(|span| (span.start, span.len)).collect();
             let mut at = 0;
             for (i, chunks) in case.chunks.iter().enumerate() {
@@ -294,8 +307,45 @@ impl Fixture {
             let edge = |words: &[u32]| words.iter().all(|&word| word == u32::MAX);
             assert!(edge(&block[..OFFSET / 4]) && edge(&block[(OFFSET + bytes) / 4..]), "wrote outside a block");
         }
-        outputs
+        Some(outputs)
     }
+}
+
+/// Rows of `width`, `stride` apart with NaNs between them, of tiles `[rows / 16][width / 32][16][32]` in bf16.
+fn rows_of_tiles(tiles: &[f32], rows: usize, width: usize, stride: usize) -> Vec<f32> {
+    let bits = |index: usize| tiles[index / 2].to_bits() >> (index % 2 * 16) & 0xFFFF;
+    let blocks = width.div_ceil(32);
+    let value =
+        |t: usize, c: usize| f32::from_bits(bits(((t / 16 * blocks + c / 32) * 16 + t % 16) * 32 + c % 32) << 16);
+    let row = |t: usize| (0..stride).map(move |c| if c < width { value(t, c) } else { f32::NAN });
+    (0..rows).flat_map(row).collect()
+}
+
+/// What a product of tiles reads is what it would have made of rows.
+#[test]
+fn tiles_are_rows_rounded() {
+    let mut made = 0;
+    for cache in CACHES {
+        for (heads, kv_heads, head_dim, chunks) in [
+            (4, 2, 64, &[&[40, 3][..], &[70, 1]][..]),
+            (3, 3, 32, &[&[130]]),
+            (6, 1, 96, &[&[33, 20], &[17]]),
+            (2, 1, 40, &[&[64]]),
+        ] {
+            let fixture = Fixture::new(Case::new(heads, kv_heads, head_dim, cache, chunks));
+            for (isa, precision) in levels().into_iter().flat_map(|isa| PRECISIONS.map(|precision| (isa, precision))) {
+                for threads in 1..=3 {
+                    let Some(got) = fixture.run_as(Layout::Tiles, isa, precision, threads) else { continue };
+                    assert!(head_dim % 32 == 0, "a head of {head_dim} is no whole lines");
+                    let mut want = fixture.run(isa, precision, threads);
+                    want.iter_mut().flatten().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
+                    assert!(got == want, "{isa} {precision:?} {threads} threads {:?}", fixture.case);
+                    made += 1;
+                }
+            }
+        }
+    }
+    assert!(made > 0);
 }
 
 /// Squared error over squared size.
@@ -588,6 +638,7 @@ fn biased_attention_adds_to_scores() {
                     q: RowsIn { data: &q, stride: width },
                     kv: Some([RowsIn { data: &k, stride: width }, RowsIn { data: &v, stride: width }]),
                     out: RowsOut { data: SharedSlice::new(&mut data), stride: width },
+                    out_layout: Layout::Rows,
                     heads,
                     kv_heads: heads,
                     head_dim,

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::Simd;
 
@@ -75,6 +75,22 @@ impl Simd for Avx512 {
     unsafe fn store_f16(self, p: *mut f16) {
         // SAFETY: see above.
         unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut bf16) {
+        // SAFETY: see above.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let high = _mm512_srli_epi32::<16>(bits);
+            let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF));
+            let nearest = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
+            // Rounding could carry away what makes a NaN one.
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            let quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
+            let words = _mm512_mask_mov_epi32(nearest, nan, quiet);
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(words));
+        }
     }
     #[inline(always)]
     unsafe fn load_i8(p: *const i8) -> Self {

@@ -15,7 +15,7 @@ mod portable;
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use half::f16;
+use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
@@ -68,6 +68,20 @@ pub(crate) trait Simd:
     /// # Safety
     /// `p` is valid for writes of `LANES` elements.
     unsafe fn store_f16(self, p: *mut f16);
+    /// Writes `LANES` bf16, rounded to nearest even; a NaN stays one.
+    /// # Safety
+    /// `p` is valid for writes of `LANES` elements.
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut bf16) {
+        let mut lanes = [0.0; 16];
+        // SAFETY: there are at most 16 lanes, and the caller's promise.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            for (i, &x) in lanes[..Self::LANES].iter().enumerate() {
+                *p.add(i) = bf16::from_f32(x);
+            }
+        }
+    }
     /// Reads `LANES` bytes.
     /// # Safety
     /// `p` is valid for reads of `LANES` elements.
