@@ -37,9 +37,17 @@ pub enum IsaError {
 impl Isa {
     const ALL: [Isa; 5] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Amx];
 
-    /// The best level this machine can run.
+    /// The best level this machine can run; an emulated one (feature `emulate-amx`) must be asked for.
     pub fn detect() -> Isa {
-        *Isa::available().last().expect("scalar is always available")
+        Isa::available().into_iter().rfind(|isa| !isa.is_emulated()).expect("scalar is always available")
+    }
+
+    /// Whether this level's instructions are done in software.
+    fn is_emulated(self) -> bool {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        return self == Isa::Amx && !amx::is_real();
+        #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+        return false;
     }
 
     /// All levels this machine can run, lowest first.
@@ -128,10 +136,21 @@ mod amx {
     /// Whether the processor has AMX tiles, bf16 and int8, and the kernel lets this process use them.
     pub(super) fn permitted() -> bool {
         static PERMITTED: OnceLock<bool> = OnceLock::new();
-        *PERMITTED.get_or_init(|| has_amx() && request_tile_data())
+        *PERMITTED.get_or_init(|| if is_real() { request_tile_data() } else { emulated() })
     }
 
-    fn has_amx() -> bool {
+    #[cfg(feature = "emulate-amx")]
+    fn emulated() -> bool {
+        crate::amx_emulator::install()
+    }
+
+    #[cfg(not(feature = "emulate-amx"))]
+    fn emulated() -> bool {
+        false
+    }
+
+    /// Whether the processor itself has it.
+    pub(super) fn is_real() -> bool {
         // CPUID leaf 7, EDX: bit 22 amx-bf16, bit 24 amx-tile, bit 25 amx-int8.
         let edx = __cpuid_count(7, 0).edx;
         [22, 24, 25].iter().all(|bit| edx & (1 << bit) != 0)

@@ -1,5 +1,7 @@
 //! CPU backend of RLX: kernels per instruction set behind one dispatch, thread pool, executor.
 
+#[cfg(all(feature = "emulate-amx", target_arch = "x86_64", target_os = "linux"))]
+mod amx_emulator;
 pub mod attention;
 mod calls;
 pub mod conv;
