@@ -250,7 +250,10 @@ impl<'a> Walk<'a> {
     /// The first panels of each part of an item, unless its kernels do not care.
     fn beginning(&self, item: Located<'a>) -> Option<[[*const u8; 2]; 2]> {
         let unread = item.method == Method::Bf16 || item.parts[0].weight.storage() == Storage::Rows;
-        (!unread).then(|| [0, item.parts.len() - 1].map(|p| panel_starts(&item.parts[p], item.unit)))
+        let starts = |part: &LinearPart<'_>| panel_starts(part, item.unit);
+        // A single token's weights are one stream, so that only where it goes on is of interest.
+        let second = item.parts.get(1).filter(|_| self.plan.rows > 1);
+        (!unread).then(|| [starts(&item.parts[0]), second.map_or([std::ptr::null(); 2], starts)])
     }
 
     /// # Safety
