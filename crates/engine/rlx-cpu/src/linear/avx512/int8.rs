@@ -19,7 +19,8 @@ impl Ahead {
     /// AMD's processors then do better without a second request, and want bytes that are not unpacked from nearer.
     fn of<F: Format>() -> Ahead {
         match (crate::isa::is_amd(), F::BITS) {
-            (false, _) => Ahead { second: 4096, first: 512 },
+            (false, 8) => Ahead { second: 4096, first: 512 },
+            (false, _) => Ahead { second: 8192, first: 512 },
             (true, 8) => Ahead { second: 2048, first: 0 },
             (true, 4) => Ahead { second: 7168, first: 0 },
             (true, _) => Ahead { second: 6144, first: 0 },
