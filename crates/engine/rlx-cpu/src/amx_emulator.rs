@@ -1,5 +1,5 @@
 //! AMX in software, so that its kernels can be tested on processors without it: there a tile instruction raises SIGILL, and a handler does
-//! what the instruction would. A thousand times slower than the unit, and only for what this crate executes.
+//! what the instruction would. Far too slow for anything but tests, and only for what this crate executes.
 //!
 //! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, and chapter 18 of volume 1.
 

@@ -3,8 +3,8 @@
 //!
 //! A call has two phases. First the activations are *prepared*: normalised and converted to the form that the weights'
 //! kernels read (blocks of integers, f32 or bf16 tiles). A single row is prepared by every thread for itself; more rows are shared
-//! out and followed by a barrier; what an earlier step left as tiles ([`Layout`]) is read as it is. Then the threads take *units* of 32 weight rows from a common counter, multiply them with
-//! all tokens and finish the results while they are in the first-level cache.
+//! out and followed by a barrier; what an earlier step left as tiles ([`Layout`]) is read as it is. Then the threads take
+//! *units* of 32 weight rows from a common counter, multiply them with all tokens and finish the results while they are in the first-level cache.
 //!
 //! | weights | few tokens | many tokens, with AMX | many tokens, with AVX2 or AVX-512 | `Precision::F32` |
 //! |---|---|---|---|---|
