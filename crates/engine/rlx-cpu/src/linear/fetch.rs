@@ -4,6 +4,58 @@ use super::lines::CACHE_LINE;
 #[cfg(target_arch = "x86_64")]
 use crate::math::simd::prefetch_second;
 
+/// How far ahead of the arithmetic weights that stream from memory are fetched into the second-level cache, and into the first, in
+/// bytes (0: not).
+///
+/// Few misses of the first-level cache can wait for memory at a time, so lines come by way of the second; they must be in the first well
+/// before they are read, as a miss that waits there takes the place of one that could wait for memory.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    pub(crate) second: usize,
+    pub(crate) first: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Ahead {
+    /// For quants of `bits` bits, found by trying. AMD's processors do better without a second request, and want bytes that are not
+    /// unpacked from nearer.
+    pub(crate) fn of_quants(bits: usize) -> Ahead {
+        match (crate::isa::is_amd(), bits) {
+            (false, _) => Ahead { second: 8192, first: 4096 },
+            (true, 8) => Ahead { second: 2048, first: 0 },
+            (true, 4) => Ahead { second: 7168, first: 0 },
+            (true, _) => Ahead { second: 6144, first: 0 },
+        }
+    }
+
+    /// For floats times `tokens` tokens, found by trying. More than two have arithmetic to wait for.
+    pub(crate) fn of_floats(tokens: usize) -> Ahead {
+        if tokens > 2 || crate::isa::is_amd() {
+            Ahead { second: 0, first: 2048 }
+        } else {
+            Ahead { second: 8192, first: 4096 }
+        }
+    }
+
+    /// Fetches the line at `far` into the second-level cache, and the one at `near` into the first.
+    ///
+    /// Compiled into its caller, so that it takes on its instruction set.
+    #[inline(always)]
+    pub(crate) fn prefetch(self, near: *const u8, far: *const u8) {
+        use std::arch::x86_64::*;
+        // SAFETY: prefetching never faults.
+        unsafe {
+            if self.second > 0 {
+                _mm_prefetch::<_MM_HINT_T1>(far.cast());
+            }
+            if self.first > 0 {
+                _mm_prefetch::<_MM_HINT_T0>(near.cast());
+            }
+        }
+    }
+}
+
 /// What a float kernel asks for while it computes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fetch {

@@ -3,14 +3,11 @@
 use std::arch::x86_64::*;
 
 use super::unpack::load_f16;
-use crate::linear::fetch::Fetch;
+use crate::linear::fetch::{Ahead, Fetch};
 use crate::linear::format::{self, PANEL};
 use crate::linear::kernels;
 use crate::linear::lines::{FloatLines, LINE, TokenOffsets, for_each_token};
 use crate::linear::plan::UNIT;
-
-/// How far ahead weights are fetched when they stream from memory.
-const PREFETCH: usize = 2048;
 
 /// As [`scalar::float`](crate::linear::scalar::float).
 ///
@@ -74,6 +71,7 @@ unsafe fn tile<
     // AMD's processors foresee one stream of such weights better by themselves, found by trying.
     let foreseen = T == 1 && DTYPE != kernels::F32 && crate::isa::is_amd();
     let fetches = STREAM && !foreseen;
+    let ahead = Ahead::of_floats(T);
     let mut sums = [[[_mm512_setzero_ps(); T]; P]; U];
     let offsets = if PACKED { TokenOffsets::packed() } else { TokenOffsets::new(x.token) };
     // SAFETY: pairs below `pairs` lie in the panels and the tile.
@@ -82,10 +80,12 @@ unsafe fn tile<
         // The lines of a single token are one.
         let together = if T == 1 { 2 * LINE } else { LINE / 2 };
         for first in (0..pairs).step_by(together) {
-            let mut ahead = [std::ptr::null(); P];
+            let mut places = [[std::ptr::null(); 2]; P];
             for p in 0..P {
                 if STREAM {
-                    ahead[p] = format::ahead(panels[p], fetch.next(p), first * bytes, pairs * bytes, PREFETCH);
+                    places[p] = [ahead.first, ahead.second].map(|distance| {
+                        format::ahead(panels[p], fetch.next(p), first * bytes, pairs * bytes, distance)
+                    });
                 } else {
                     fetch.of_line(p, first / (LINE / 2));
                 }
@@ -98,7 +98,7 @@ unsafe fn tile<
                 for (u, sums) in sums.iter_mut().enumerate() {
                     step::<DTYPE, T, P>(
                         panels,
-                        fetches.then_some(ahead),
+                        fetches.then_some((ahead, places)),
                         pair + u,
                         x.add(2 * (pair + u)),
                         offsets,
@@ -108,7 +108,14 @@ unsafe fn tile<
                 pair += U;
             }
             while pair < count {
-                step::<DTYPE, T, P>(panels, fetches.then_some(ahead), pair, x.add(2 * pair), offsets, &mut sums[0]);
+                step::<DTYPE, T, P>(
+                    panels,
+                    fetches.then_some((ahead, places)),
+                    pair,
+                    x.add(2 * pair),
+                    offsets,
+                    &mut sums[0],
+                );
                 pair += 1;
             }
         }
@@ -124,7 +131,8 @@ unsafe fn tile<
     }
 }
 
-/// Two columns of `P` panels times `T` tokens, whose values are at `x` and every line on; as far behind `ahead` lies what is fetched, if anything is.
+/// Two columns of `P` panels times `T` tokens, whose values are at `x` and every line on; as far behind the places beside `ahead`
+/// (near, far) lies what is fetched, if anything is.
 ///
 /// # Safety
 /// As [`float`], with `pair` below the number of pairs.
@@ -132,7 +140,7 @@ unsafe fn tile<
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
 unsafe fn step<const DTYPE: u8, const T: usize, const P: usize>(
     panels: [*const u8; P],
-    ahead: Option<[*const u8; P]>,
+    ahead: Option<(Ahead, [[*const u8; 2]; P])>,
     pair: usize,
     x: *const f32,
     offsets: TokenOffsets,
@@ -146,9 +154,10 @@ unsafe fn step<const DTYPE: u8, const T: usize, const P: usize>(
             let mut column = [_mm512_setzero_ps(); P];
             for p in 0..P {
                 let at = panels[p].add(pair * 2 * bytes);
-                if let (Some(ahead), 0) = (ahead, c) {
+                if let (Some((ahead, places)), 0) = (ahead, c) {
                     for line in 0..2 * bytes / 64 {
-                        _mm_prefetch::<_MM_HINT_T0>(ahead[p].wrapping_add(pair * 2 * bytes + 64 * line).cast());
+                        let [near, far] = places[p].map(|place| place.wrapping_add(pair * 2 * bytes + 64 * line));
+                        ahead.prefetch(near, far);
                     }
                 }
                 column[p] = match DTYPE {

@@ -3,42 +3,10 @@
 use std::arch::x86_64::*;
 
 use super::unpack::{group_scales, lines, super_scales};
+use crate::linear::fetch::Ahead;
 use crate::linear::format::{self, BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
-
-/// How far ahead of the arithmetic weights are fetched from memory into the second-level cache, and into the first (0: not).
-#[derive(Clone, Copy)]
-struct Ahead {
-    second: usize,
-    first: usize,
-}
-
-impl Ahead {
-    /// Found by trying. Few misses of the first-level cache can wait for memory at a time, so lines come by way of the second;
-    /// AMD's processors then do better without a second request, and want bytes that are not unpacked from nearer.
-    fn of<F: Format>() -> Ahead {
-        match (crate::isa::is_amd(), F::BITS) {
-            (false, 8) => Ahead { second: 4096, first: 512 },
-            (false, _) => Ahead { second: 8192, first: 512 },
-            (true, 8) => Ahead { second: 2048, first: 0 },
-            (true, 4) => Ahead { second: 7168, first: 0 },
-            (true, _) => Ahead { second: 6144, first: 0 },
-        }
-    }
-
-    /// Fetches the line at `far`, and what comes soon after the one at `p`.
-    #[inline(always)]
-    fn prefetch(self, p: *const u8, far: *const u8) {
-        // SAFETY: prefetching never faults.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(far.cast());
-            if self.first > 0 {
-                _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(self.first).cast());
-            }
-        }
-    }
-}
 
 /// As [`scalar::int8`](crate::linear::scalar::int8).
 ///
@@ -55,7 +23,7 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
     out: *mut f32,
     next: *const u8,
 ) {
-    let ahead = Ahead::of::<F>();
+    let ahead = Ahead::of_quants(F::BITS);
     let bytes = F::panel_bytes(groups);
     for p in 0..panels {
         let panel = first.wrapping_add(p * bytes);
@@ -93,16 +61,16 @@ unsafe fn one_panel<F: Format, const T: usize>(
                 format::ahead(panel, next, p.addr() - panel.addr(), F::panel_bytes(groups), ahead.second)
             };
             if T <= 2 {
-                let far = far(header);
+                let (near, far) = (header.wrapping_add(ahead.first), far(header));
                 for line in 0..F::header_bytes(BLOCK_GROUPS).div_ceil(64) {
-                    ahead.prefetch(header.wrapping_add(64 * line), far.wrapping_add(64 * line));
+                    ahead.prefetch(near.wrapping_add(64 * line), far.wrapping_add(64 * line));
                 }
             }
             for g in 0..count {
                 if T <= 2 {
-                    let far = far(quants);
+                    let (near, far) = (quants.wrapping_add(ahead.first), far(quants));
                     for line in 0..F::BITS {
-                        ahead.prefetch(quants.wrapping_add(64 * line), far.wrapping_add(64 * line));
+                        ahead.prefetch(near.wrapping_add(64 * line), far.wrapping_add(64 * line));
                     }
                 }
                 let weights = lines::<F>(quants);
