@@ -56,6 +56,21 @@ impl Ahead {
     }
 }
 
+/// Panel `index` of the `panels` of `bytes` each from `first` on, and the one that is read after it: `next` after the last, and null
+/// throughout if that is null, which says that the caches have the panels.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn panel_and_next(
+    first: *const u8,
+    index: usize,
+    panels: usize,
+    bytes: usize,
+    next: *const u8,
+) -> [*const u8; 2] {
+    let panel = first.wrapping_add(index * bytes);
+    [panel, if next.is_null() || index + 1 == panels { next } else { panel.wrapping_add(bytes) }]
+}
+
 /// What a float kernel asks for while it computes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fetch {

@@ -21,13 +21,19 @@ impl Walk<'_> {
     pub(super) unsafe fn int8_item(&mut self, parts: &[LinearPart<'_>], unit: usize, tiles: Range<usize>) {
         let groups = self.plan.groups();
         let panels = panels(&parts[0], unit);
-        for tile in tiles {
+        for tile in tiles.clone() {
             let tokens = tile * INT8_TILE..((tile + 1) * INT8_TILE).min(self.plan.rows);
             let (q, meta) = self.acts.int8_tile(tile);
+            // The first tile brings the panels into the cache.
+            let streams = tile == tiles.start;
             for (p, part) in parts.iter().enumerate() {
                 let width = int8_tile_rows(tokens.len());
                 let kernel = kernels::int8(self.isa, part.weight.dtype(), width);
-                let next = parts.get(p + 1).map_or(self.next[0][0], |part| part.weight.unit(panels.start).as_ptr());
+                let next = if streams {
+                    parts.get(p + 1).map_or(self.next[0][0], |part| part.weight.unit(panels.start).as_ptr())
+                } else {
+                    std::ptr::null()
+                };
                 let out = self.tiles[p].as_mut_ptr();
                 let first = part.weight.units(panels.clone()).as_ptr();
                 // SAFETY: panels and tiles are laid out as the kernel expects; a tile of results has room.

@@ -16,7 +16,8 @@ use super::neon;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
-/// Int8 tile times panels; see [`scalar::int8`]. The last is the panel that is read next, or any that is in the cache.
+/// Int8 tile times panels; see [`scalar::int8`]. The last is the panel that is read next, or any that is in the cache; null where these
+/// panels are in the cache themselves, so that nothing is fetched ahead.
 pub(crate) type Int8Kernel =
     unsafe fn(*const u8, usize, usize, *const i8, *const GroupMeta, usize, *mut f32, *const u8);
 /// f32 tile times two float panels; see [`scalar::float`].

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::unpack::{FAR, HALF, group_scales, lines, prefetch, super_scales};
+use crate::linear::fetch::panel_and_next;
 use crate::linear::format::{BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL, ahead};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
@@ -30,10 +31,12 @@ pub(crate) unsafe fn int8<F: Format>(
             2 => few::<F, 2>(first, panels, groups, q, meta, out, next),
             _ => {
                 for p in 0..panels {
-                    let panel = first.add(p * F::panel_bytes(groups));
+                    let [panel, after] = panel_and_next(first, p, panels, F::panel_bytes(groups), next);
                     for half in 0..2 {
                         for t in (0..tokens).step_by(4) {
                             let (q, meta, out) = (q.add(t * GROUP_QUANTS), meta.add(t), out.add(t * UNIT + p * PANEL));
+                            // What was read once is in the cache.
+                            let next = if half == 0 && t == 0 { after } else { std::ptr::null() };
                             part::<F, 4, 1>([panel, next], half, groups, q, meta, tokens, out);
                         }
                     }
@@ -59,10 +62,9 @@ unsafe fn few<F: Format, const N: usize>(
 ) {
     let bytes = F::panel_bytes(groups);
     for p in 0..panels {
-        let panel = first.wrapping_add(p * bytes);
-        let next = if p + 1 < panels { panel.wrapping_add(bytes) } else { next };
+        let panels = panel_and_next(first, p, panels, bytes, next);
         // SAFETY: the caller's promises.
-        unsafe { part::<F, N, 2>([panel, next], 0, groups, q, meta, N, out.add(p * PANEL)) };
+        unsafe { part::<F, N, 2>(panels, 0, groups, q, meta, N, out.add(p * PANEL)) };
     }
 }
 
@@ -81,6 +83,7 @@ unsafe fn part<F: Format, const N: usize, const H: usize>(
     tokens: usize,
     out: *mut f32,
 ) {
+    let streams = !next.is_null();
     let mut sums = [[_mm256_setzero_ps(); N]; H];
     let mut header = panel;
     let mut left = groups;
@@ -91,14 +94,14 @@ unsafe fn part<F: Format, const N: usize, const H: usize>(
             let mut quants = header.add(F::header_bytes(count));
             let far = |p: *const u8| ahead(panel, next, p.addr() - panel.addr(), F::panel_bytes(groups), FAR);
             let shared: [_; H] = std::array::from_fn(|h| super_scales::<F>(header, first + h));
-            if H == 2 {
+            if streams {
                 let far = far(header);
                 for line in 0..F::header_bytes(BLOCK_GROUPS).div_ceil(64) {
                     prefetch(header.wrapping_add(64 * line), far.wrapping_add(64 * line));
                 }
             }
             for g in 0..count {
-                if H == 2 {
+                if streams {
                     let far = far(quants);
                     for line in 0..F::BITS {
                         prefetch(quants.wrapping_add(64 * line), far.wrapping_add(64 * line));

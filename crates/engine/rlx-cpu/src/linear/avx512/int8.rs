@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::unpack::{group_scales, lines, super_scales};
-use crate::linear::fetch::Ahead;
+use crate::linear::fetch::{Ahead, panel_and_next};
 use crate::linear::format::{self, BLOCK_GROUPS, Format, GROUP, GROUP_QUANTS, PANEL};
 use crate::linear::plan::UNIT;
 use crate::linear::prepare::GroupMeta;
@@ -26,10 +26,9 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
     let ahead = Ahead::of_quants(F::BITS);
     let bytes = F::panel_bytes(groups);
     for p in 0..panels {
-        let panel = first.wrapping_add(p * bytes);
-        let next = if p + 1 < panels { panel.wrapping_add(bytes) } else { next };
+        let panels = panel_and_next(first, p, panels, bytes, next);
         // SAFETY: the caller's promises.
-        unsafe { one_panel::<F, T>(panel, groups, q, meta, out.add(p * PANEL), next, ahead) };
+        unsafe { one_panel::<F, T>(panels, groups, q, meta, out.add(p * PANEL), ahead) };
     }
 }
 
@@ -40,14 +39,14 @@ pub(crate) unsafe fn int8<F: Format, const T: usize>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
 unsafe fn one_panel<F: Format, const T: usize>(
-    panel: *const u8,
+    [panel, next]: [*const u8; 2],
     groups: usize,
     mut q: *const i8,
     mut meta: *const GroupMeta,
     out: *mut f32,
-    next: *const u8,
     ahead: Ahead,
 ) {
+    let streams = !next.is_null();
     let mut sums = [_mm512_setzero_ps(); T];
     let mut header = panel;
     let mut left = groups;
@@ -60,14 +59,14 @@ unsafe fn one_panel<F: Format, const T: usize>(
             let far = |p: *const u8| {
                 format::ahead(panel, next, p.addr() - panel.addr(), F::panel_bytes(groups), ahead.second)
             };
-            if T <= 2 {
+            if streams {
                 let (near, far) = (header.wrapping_add(ahead.first), far(header));
                 for line in 0..F::header_bytes(BLOCK_GROUPS).div_ceil(64) {
                     ahead.prefetch(near.wrapping_add(64 * line), far.wrapping_add(64 * line));
                 }
             }
             for g in 0..count {
-                if T <= 2 {
+                if streams {
                     let (near, far) = (quants.wrapping_add(ahead.first), far(quants));
                     for line in 0..F::BITS {
                         ahead.prefetch(near.wrapping_add(64 * line), far.wrapping_add(64 * line));
