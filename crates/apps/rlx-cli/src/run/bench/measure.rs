@@ -3,30 +3,63 @@
 use std::time::Instant;
 
 use rlx_core::CoreError;
-use rlx_runtime::{Entry, Logits, MemoryProbe, Session, StepProfile};
+use rlx_runtime::{Entry, Logits, MemoryProbe, SequenceId, Session, StepProfile};
 
 /// What to time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Test {
+pub enum Work {
     /// A prompt of so many tokens (`pp`).
     Prompt(usize),
-    /// So many tokens one by one, after a prompt of one token (`tg`).
-    Generate(usize),
+    /// So many tokens one by one in each of several sequences at once, after a prompt of one token (`tg`).
+    Generate {
+        /// Tokens of each sequence.
+        tokens: usize,
+        /// Sequences, each a row of every step.
+        sequences: usize,
+    },
+}
+
+/// What to time, and after how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Test {
+    /// What is timed.
+    pub work: Work,
+    /// Tokens that each sequence holds before.
+    pub depth: usize,
 }
 
 impl Test {
-    /// `pp512`, `tg64`.
+    /// `pp512`, `tg64`, `tg64 x4`, `tg64 @ d8192`.
     pub fn name(&self) -> String {
-        match self {
-            Test::Prompt(tokens) => format!("pp{tokens}"),
-            Test::Generate(tokens) => format!("tg{tokens}"),
-        }
+        let work = match self.work {
+            Work::Prompt(tokens) => format!("pp{tokens}"),
+            Work::Generate { tokens, sequences: 1 } => format!("tg{tokens}"),
+            Work::Generate { tokens, sequences } => format!("tg{tokens} x{sequences}"),
+        };
+        if self.depth == 0 { work } else { format!("{work} @ d{}", self.depth) }
     }
 
     /// Tokens that count.
     pub fn tokens(&self) -> usize {
-        match *self {
-            Test::Prompt(tokens) | Test::Generate(tokens) => tokens,
+        match self.work {
+            Work::Prompt(tokens) => tokens,
+            Work::Generate { tokens, sequences } => tokens * sequences,
+        }
+    }
+
+    /// Tokens of a sequence at its end.
+    pub fn length(&self) -> usize {
+        match self.work {
+            Work::Prompt(tokens) => self.depth + tokens,
+            Work::Generate { tokens, .. } => self.depth + 1 + tokens,
+        }
+    }
+
+    /// Rows of every step.
+    pub fn sequences(&self) -> usize {
+        match self.work {
+            Work::Prompt(_) => 1,
+            Work::Generate { sequences, .. } => sequences,
         }
     }
 }
@@ -51,11 +84,12 @@ impl Measurement {
         median(&self.samples).unwrap_or(0.0)
     }
 
-    /// The share of the memory rate that reading `bytes_per_token` took: the median over the repetitions, each held against the
-    /// rates before and after it. None if those were not measured.
-    pub fn share_of_memory(&self, bytes_per_token: usize) -> Option<f64> {
+    /// The share of the memory rate that reading `bytes_per_step` took, once for all sequences: the median over the repetitions,
+    /// each held against the rates before and after it. None if those were not measured.
+    pub fn share_of_memory(&self, bytes_per_step: usize) -> Option<f64> {
         let rates = self.memory_gb_s.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0 * 1e9);
-        let shares = self.samples.iter().zip(rates).map(|(sample, rate)| bytes_per_token as f64 * sample / rate);
+        let steps = self.samples.iter().map(|sample| sample / self.test.sequences() as f64);
+        let shares = steps.zip(rates).map(|(steps, rate)| bytes_per_step as f64 * steps / rate);
         median(&shares.collect::<Vec<_>>())
     }
 
@@ -81,8 +115,8 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// Runs `test` once to warm up and then `repeat` times, each time on a fresh sequence, with the memory measured by `probe` between
-/// them. Stops early once `stopped`.
+/// Runs `test` once to warm up and then `repeat` times, each time on fresh sequences that hold the same tokens before, with the
+/// memory measured by `probe` between them. Stops early once `stopped`.
 ///
 /// # Errors
 /// If the session does not allow sequences this long.
@@ -94,10 +128,16 @@ pub fn measure(
     mut probe: Option<&mut MemoryProbe>,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Measurement, CoreError> {
-    let ids = fixed_ids(test.tokens() + 1, session.vocab());
+    let ids = fixed_ids(test.length(), session.vocab());
     let mut measurement =
         Measurement { test, samples: Vec::with_capacity(repeat), memory_gb_s: vec![], profile: vec![] };
-    run(session, test, &ids)?;
+    let (before, ids) = ids.split_at(test.depth);
+    let context = session.add_sequence();
+    if !before.is_empty() && !session.prefill(context, before, |_| !stopped())? {
+        session.remove(context)?;
+        return Ok(measurement);
+    }
+    run(session, test, context, ids)?;
     session.set_profiling(profile);
     let mut memory = || probe.as_mut().map(|probe| probe.read_gb_s());
     measurement.memory_gb_s.extend(memory());
@@ -105,35 +145,42 @@ pub fn measure(
         if stopped() {
             break;
         }
-        let seconds = run(session, test, &ids)?;
+        let seconds = run(session, test, context, ids)?;
         measurement.samples.push(test.tokens() as f64 / seconds.max(f64::MIN_POSITIVE));
         measurement.memory_gb_s.extend(memory());
     }
     measurement.profile = session.profile();
     session.set_profiling(false);
+    session.remove(context)?;
     Ok(measurement)
 }
 
-/// Seconds that one run took.
-fn run(session: &mut Session, test: Test, ids: &[u32]) -> Result<f64, CoreError> {
-    let sequence = session.add_sequence();
-    let start = match test {
-        Test::Prompt(tokens) => {
+/// Seconds that one run took, on sequences that go on from `context`.
+fn run(session: &mut Session, test: Test, context: SequenceId, ids: &[u32]) -> Result<f64, CoreError> {
+    let sequences = (0..test.sequences()).map(|_| session.fork(context)).collect::<Result<Vec<_>, _>>()?;
+    let start = match test.work {
+        Work::Prompt(_) => {
             let start = Instant::now();
-            session.prefill(sequence, &ids[..tokens], |_| true)?;
+            session.prefill(sequences[0], ids, |_| true)?;
             start
         }
-        Test::Generate(_) => {
-            session.step(&[Entry { sequence, tokens: &ids[..1], logits: Logits::Last }])?;
+        Work::Generate { .. } => {
+            let step = |session: &mut Session, token: &[u32]| {
+                let entry = |&sequence| Entry { sequence, tokens: token, logits: Logits::Last };
+                session.step(&sequences.iter().map(entry).collect::<Vec<_>>())
+            };
+            step(session, &ids[..1])?;
             let start = Instant::now();
-            for token in &ids[1..] {
-                session.step(&[Entry { sequence, tokens: std::slice::from_ref(token), logits: Logits::Last }])?;
+            for token in ids[1..].chunks(1) {
+                step(session, token)?;
             }
             start
         }
     };
     let seconds = start.elapsed().as_secs_f64();
-    session.remove(sequence)?;
+    for sequence in sequences {
+        session.remove(sequence)?;
+    }
     Ok(seconds)
 }
 
@@ -154,7 +201,7 @@ mod tests {
     #[test]
     fn figures_of_samples() {
         let of = |samples: &[f64]| Measurement {
-            test: Test::Prompt(1),
+            test: Test { work: Work::Prompt(1), depth: 0 },
             samples: samples.to_vec(),
             memory_gb_s: vec![],
             profile: vec![],
@@ -167,6 +214,24 @@ mod tests {
         // Two million bytes for a token: 2, 3 and 8 GB/s, of 4, 4 and 8.
         let measured = Measurement { memory_gb_s: vec![5.0, 3.0, 5.0, 11.0], ..of(&[1000.0, 1500.0, 4000.0]) };
         assert_eq!(measured.share_of_memory(2_000_000), Some(0.75));
+        let work = Work::Generate { tokens: 1, sequences: 3 };
+        let of_three = Measurement { test: Test { work, depth: 0 }, ..measured };
+        assert_eq!(of_three.share_of_memory(6_000_000), Some(0.75));
+    }
+
+    #[test]
+    fn names_and_lengths() {
+        let test = |work, depth| Test { work, depth };
+        let generate = |sequences| Work::Generate { tokens: 64, sequences };
+        let cases = [
+            (test(Work::Prompt(512), 0), "pp512", 512, 512),
+            (test(Work::Prompt(512), 2048), "pp512 @ d2048", 512, 2560),
+            (test(generate(1), 0), "tg64", 64, 65),
+            (test(generate(4), 100), "tg64 x4 @ d100", 256, 165),
+        ];
+        for (test, name, tokens, length) in cases {
+            assert_eq!((test.name().as_str(), test.tokens(), test.length()), (name, tokens, length));
+        }
     }
 
     #[test]

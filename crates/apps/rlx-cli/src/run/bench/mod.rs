@@ -13,7 +13,7 @@ use rlx_runtime::{Device, Executable, Isa, Limits, MemoryProbe, SessionOptions};
 use serde_json::{Value, json};
 
 use measure::median;
-pub use measure::{Measurement, Test, measure};
+pub use measure::{Measurement, Test, Work, measure};
 
 use super::args::{KvArgs, PlanArgs, load_options, merge_path};
 use super::report::{explain, millis};
@@ -24,11 +24,13 @@ use crate::interrupt::Interrupt;
 use crate::text::{bytes, columns};
 
 /// Measure prompt (pp) and generation (tg) speed in tokens per second. Each test runs once to warm up, then -r times, each
-/// time on a fresh sequence; neither tokenising nor sampling is counted.
+/// time on fresh sequences; neither tokenising nor sampling is counted, nor what --depth puts before.
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:
   rlx-run bench --weights model.gguf
   rlx-run bench --weights model.gguf -p 128,512 -n 64 -t 1,2 -r 5
+  rlx-run bench --weights model.gguf -p 0 -n 32 -d 0,2048,8192
+  rlx-run bench --weights model.gguf -p 0 --sequences 1,4,8
   rlx-run bench --weights model.gguf --isa avx2 --json
   rlx-run bench --weights model.gguf --limits
   rlx-run bench --weights model.gguf -p 512 -n 0 -r 1 --profile --explain")]
@@ -58,6 +60,12 @@ struct Args {
     /// Numbers of tokens to generate; 0 leaves generation out
     #[arg(long, short = 'n', value_name = "N,...", value_delimiter = ',', default_value = "64")]
     generate: Vec<usize>,
+    /// Tokens that are in the context before each test
+    #[arg(long, short = 'd', value_name = "N,...", value_delimiter = ',', default_value = "0")]
+    depth: Vec<usize>,
+    /// Sequences to generate in at once; the tokens of all count
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1", value_parser = values::at_least_one)]
+    sequences: Vec<usize>,
     /// Numbers of threads [default: all processors]
     #[arg(long, short = 't', value_name = "N,...", value_delimiter = ',', value_parser = values::at_least_one)]
     threads: Vec<usize>,
@@ -161,9 +169,14 @@ fn default_threads() -> usize {
 
 fn tests(args: &Args) -> anyhow::Result<Vec<Test>> {
     let some = |list: &[usize]| list.iter().copied().filter(|&n| n > 0).collect::<Vec<_>>();
-    let prompts = some(&args.prompt).into_iter().map(Test::Prompt);
-    let tests: Vec<Test> = prompts.chain(some(&args.generate).into_iter().map(Test::Generate)).collect();
-    match tests.iter().find(|test| test.tokens() > 1 << 20) {
+    let mut works: Vec<Work> = some(&args.prompt).into_iter().map(Work::Prompt).collect();
+    for tokens in some(&args.generate) {
+        works.extend(args.sequences.iter().map(|&sequences| Work::Generate { tokens, sequences }));
+    }
+    let tests: Vec<Test> =
+        args.depth.iter().flat_map(|&depth| works.iter().map(move |&work| Test { work, depth })).collect();
+    let too_long = |test: &&Test| test.length().checked_mul(test.sequences()).is_none_or(|total| total > 1 << 20);
+    match tests.iter().find(too_long) {
         _ if tests.is_empty() => Err(crate::UsageError("nothing to measure: -p and -n are both 0".into()).into()),
         Some(test) => anyhow::bail!("{} is more than a test of a million tokens", test.name()),
         None => Ok(tests),
@@ -185,23 +198,23 @@ fn measure_all(
     let options = load_options(&model_args, &quant, None);
     let fetch = args.fetch.options(ctx)?;
     let loaded = load(&model_args, &quant, &fetch, Some(ModelSource::default_lm()), None, &options, ctx)?;
-    let longest = tests.iter().map(Test::tokens).max().unwrap_or(1);
+    let longest = tests.iter().map(Test::length).max().unwrap_or(1);
     let mut session = loaded.model.session(SessionOptions {
-        max_seq: longest + 1,
+        max_seq: longest,
         kv_type: args.kv.kv_type(),
         ..SessionOptions::default()
     })?;
     let mut rows = Vec::new();
     for test in tests {
         ctx.note(&format!("{}, {threads} threads", test.name()));
-        let tokens = match *test {
-            Test::Prompt(tokens) => tokens.min(session.options().prefill_chunk),
-            Test::Generate(_) => 1,
+        let tokens = match test.work {
+            Work::Prompt(tokens) => tokens.min(session.options().prefill_chunk),
+            Work::Generate { sequences, .. } => sequences,
         };
         args.plan.note_plan(ctx, || {
             explain(&test.name(), loaded.model.executable().as_ref(), &[(batch::TOKEN_COUNT, tokens)])
         })?;
-        let probe = probe.as_mut().filter(|_| matches!(test, Test::Generate(_)));
+        let probe = probe.as_mut().filter(|_| matches!(test.work, Work::Generate { .. }));
         let measurement = measure(&mut session, *test, args.repeat, args.plan.profile, probe, stopped)?;
         args.plan.note_profile(ctx, &test.name(), &measurement.profile);
         if stopped() {
@@ -260,7 +273,7 @@ fn result_json(rows: &[Row], limits: Option<&[(usize, Limits)]>) -> Value {
                 "model": row.model,
                 "isa": row.isa,
             });
-            if let (Some(_), Test::Generate(_)) = (limits, row.measurement.test) {
+            if let (Some(_), Work::Generate { .. }) = (limits, row.measurement.test.work) {
                 value["weight_bytes"] = row.cost.weight_bytes.into();
                 value["bytes_per_token"] = row.cost.bytes_per_token.into();
                 value["parameters_per_token"] = row.cost.parameters_per_token.into();
@@ -308,7 +321,7 @@ fn result_text(rows: &[Row], limits: Option<&[(usize, Limits)]>) -> String {
             format!("{:.1}", row.load_ms),
             row.peak_rss.map_or("-".to_owned(), bytes),
         ];
-        if let (Some(_), Test::Generate(_)) = (limits, measured.test) {
+        if let (Some(_), Work::Generate { .. }) = (limits, measured.test.work) {
             line.push(share(row).map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0)));
         }
         table.push(line);
@@ -337,6 +350,14 @@ fn result_text(rows: &[Row], limits: Option<&[(usize, Limits)]>) -> String {
 mod tests {
     use super::*;
 
+    fn prompt() -> Test {
+        Test { work: Work::Prompt(512), depth: 0 }
+    }
+
+    fn generate() -> Test {
+        Test { work: Work::Generate { tokens: 64, sequences: 1 }, depth: 0 }
+    }
+
     fn row(test: Test, threads: usize) -> Row {
         Row {
             measurement: Measurement {
@@ -361,7 +382,7 @@ mod tests {
 
     #[test]
     fn json_has_exactly_these_fields() {
-        let rows = [row(Test::Prompt(512), 2), row(Test::Generate(64), 2)];
+        let rows = [row(prompt(), 2), row(generate(), 2)];
         let value = result_json(&rows, None);
         let expected = json!({ "test": "pp512", "threads": 2, "tokens_per_second": 10.0, "samples": [9.0, 10.0, 30.0],
             "load_ms": 12.5, "peak_rss_bytes": 5_000_000, "kv_bytes": 65_536, "model": "m", "isa": "avx2" });
@@ -378,7 +399,7 @@ mod tests {
             amx_bf16_gflops: None,
             amx_int8_gops: None,
         };
-        let rows = [row(Test::Prompt(512), 2), row(Test::Generate(64), 2)];
+        let rows = [row(prompt(), 2), row(generate(), 2)];
         let value = result_json(&rows, Some(&[(1, limits), (2, limits)]));
         assert_eq!(value["tests"][1]["share_of_bandwidth"], 0.5);
         assert_eq!(value["tests"][1]["weight_bytes"], 4_000_000_000u64);
