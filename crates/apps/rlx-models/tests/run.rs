@@ -288,6 +288,21 @@ fn bench_measures_every_test() {
 }
 
 #[test]
+fn bench_measures_at_every_depth_and_number_of_sequences() {
+    let files = Files::new();
+    let weights = files.gguf();
+    let args = ["bench", &weights, "-p", "8", "-n", "4", "-d", "0,70", "--sequences", "1,3", "-r", "1", "-t", "1"];
+    let value = json_of(&run(&[&args[..], &["--json"]].concat()));
+    let names: Vec<&str> = value.as_array().unwrap().iter().map(|row| row["test"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pp8", "tg4", "tg4 x3", "pp8 @ d70", "tg4 @ d70", "tg4 x3 @ d70"]);
+    assert!(value.as_array().unwrap().iter().all(|row| row["tokens_per_second"].as_f64() > Some(0.0)));
+    let too_long = run(&["bench", &weights, "-p", "0", "-n", "4", "-d", "300000", "--sequences", "4"]);
+    assert_eq!(too_long.status.code(), Some(1));
+    assert!(stderr(&too_long).contains("tg4 x4 @ d300000 is more than a test of a million tokens"));
+    assert_eq!(run(&["bench", &weights, "--sequences", "0"]).status.code(), Some(2));
+}
+
+#[test]
 fn perplexity_of_a_text() {
     let files = Files::new();
     let weights = files.gguf();

@@ -119,13 +119,19 @@ impl FromStr for Isa {
 }
 
 /// Whether the processor is one of AMD's: its caches want other distances of prefetching.
-#[cfg(target_arch = "x86_64")]
 pub(crate) fn is_amd() -> bool {
-    static AMD: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
-        let leaf = std::arch::x86_64::__cpuid(0);
-        [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
-    });
-    *AMD
+    #[cfg(target_arch = "x86_64")]
+    {
+        static AMD: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
+            let leaf = std::arch::x86_64::__cpuid(0);
+            [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
+        });
+        *AMD
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -13,6 +13,10 @@ use crate::math::simd::{Simd, simd_dispatch};
 /// Scores of one row: sums are written four at a time, so up to three are written beyond the last.
 pub(super) const SCORE_STRIDE: usize = FEW_TOKENS + 16;
 
+/// Bytes of keys, or values, that are asked for in the first-level cache before they are used; AMD's processors do as well without a
+/// second request.
+const NEAR_BYTES: usize = 4 << 10;
+
 /// Keys, or values, between two rounds of the softmax: these and those fetched meanwhile stay in the second-level cache.
 const CHUNK_BYTES: usize = 32 << 10;
 
@@ -208,7 +212,7 @@ unsafe fn all_scores<V: Simd, E: KvElement>(
     unsafe {
         while r < rows {
             let (q, scores) = (q.add(r * k_pad), scores.add(r * SCORE_STRIDE));
-            let ahead = ahead.map(|rows| Ahead { rows, next: turn, turns });
+            let ahead = ahead.map(|rows| Ahead::new(keys, len, rows, turn, turns));
             turn += 1;
             r += match pass_rows::<V>(rows - r) {
                 4 => some_scores::<V, E, 4>(q, k_pad, keys, len, ahead, scores),
@@ -235,16 +239,28 @@ fn passes<V: Simd>(rows: usize) -> usize {
 /// Rows to fetch ahead: each of several passes over the same tokens fetches its part, so that none leaves the memory idle.
 #[derive(Clone, Copy)]
 struct Ahead {
+    /// The rows that are gone through meanwhile, and how many they are.
+    at_hand: KvRows,
+    len: usize,
     rows: KvRows,
     next: usize,
     turns: usize,
+    /// How many rows ahead of their use they are asked for once more, in the first-level cache; 0: not.
+    near: usize,
 }
 
 impl Ahead {
+    /// Turn `next` of `turns` at fetching `rows` while the `len` rows `at_hand` are gone through.
+    #[inline(always)]
+    fn new(at_hand: KvRows, len: usize, rows: KvRows, next: usize, turns: usize) -> Ahead {
+        let near = if crate::isa::is_amd() { 0 } else { (NEAR_BYTES / at_hand.stride()).max(1) };
+        Ahead { at_hand, len, rows, next, turns, near }
+    }
+
     /// The part of one of `count` passes over what is left to this one.
     #[inline(always)]
     fn part(self, index: usize, count: usize) -> Ahead {
-        Ahead { rows: self.rows, next: self.next * count + index, turns: self.turns * count }
+        Ahead { next: self.next * count + index, turns: self.turns * count, ..self }
     }
 
     /// Called with rising `i`, fetches those rows whose turn it is.
@@ -253,6 +269,12 @@ impl Ahead {
         if i == self.next {
             self.rows.prefetch::<V>(i);
             self.next += self.turns;
+            let near = i + self.near;
+            match self.near {
+                0 => {}
+                _ if near < self.len => self.at_hand.prefetch_first::<V>(near),
+                _ => self.rows.prefetch_first::<V>(near - self.len),
+            }
         }
     }
 }
@@ -327,7 +349,7 @@ unsafe fn all_sums<V: Simd, E: KvElement>(
     unsafe {
         while r < rows {
             let (weights, o) = (weights.add(r * SCORE_STRIDE), o.add(r * v_pad));
-            let ahead = ahead.map(|rows| Ahead { rows, next: turn, turns });
+            let ahead = ahead.map(|rows| Ahead::new(values, len, rows, turn, turns));
             turn += 1;
             r += match pass_rows::<V>(rows - r) {
                 4 => some_sums::<V, E, 4>(weights, values, len, ahead, o, v_pad),

@@ -164,12 +164,21 @@ impl KvRows {
     /// Asks for row `i` to come to the cache.
     #[inline(always)]
     pub(super) fn prefetch<V: crate::math::simd::Simd>(&self, i: usize) {
-        for line in (0..self.row_bytes).step_by(64) {
-            V::prefetch(self.row(i).wrapping_add(line));
-        }
-        if self.row_scales > 0 {
-            V::prefetch(self.row_scales(i).cast_const().cast());
-        }
+        self.lines(i).for_each(V::prefetch);
+    }
+
+    /// Asks for row `i` to come to the first-level cache, where [`KvRows::prefetch`] asks for the second.
+    #[inline(always)]
+    pub(super) fn prefetch_first<V: crate::math::simd::Simd>(&self, i: usize) {
+        self.lines(i).for_each(V::prefetch_first);
+    }
+
+    /// An address in each cache line of row `i` and of its scales.
+    #[inline(always)]
+    fn lines(&self, i: usize) -> impl Iterator<Item = *const u8> {
+        let (row, scales) = (self.row(i).cast_const(), self.row_scales(i).cast_const().cast());
+        let scales = (self.row_scales > 0).then_some(scales);
+        (0..self.row_bytes).step_by(64).map(move |line| row.wrapping_add(line)).chain(scales)
     }
 
     /// Scales of row `i`; only to be followed for Q8.

@@ -195,4 +195,9 @@ impl Simd for Avx512 {
         // SAFETY: prefetching has no effect but on speed, at any address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
+    #[inline(always)]
+    fn prefetch_first(p: *const u8) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
 }

@@ -119,6 +119,9 @@ pub(crate) trait Simd:
     /// Asks for the cache line at `p`, which may be any address.
     #[inline(always)]
     fn prefetch(_p: *const u8) {}
+    /// Asks for the cache line at `p` in the first-level cache, if [`Simd::prefetch`] asks for the second.
+    #[inline(always)]
+    fn prefetch_first(_p: *const u8) {}
     /// `f` of every lane, one at a time.
     #[inline(always)]
     fn map(self, f: impl Fn(f32) -> f32) -> Self {
