@@ -3,14 +3,11 @@
 use std::arch::x86_64::*;
 
 use super::unpack::{HALF, load_f16};
-use crate::linear::fetch::Fetch;
+use crate::linear::fetch::{Ahead, Fetch};
 use crate::linear::format::{self, PANEL};
 use crate::linear::kernels;
 use crate::linear::lines::{FloatLines, LINE};
 use crate::linear::plan::UNIT;
-
-/// How far ahead weights are fetched when they stream from memory.
-const PREFETCH: usize = 2048;
 
 /// As [`scalar::float`](crate::linear::scalar::float).
 ///
@@ -59,6 +56,7 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
     let panel = panels[p];
     // More tokens take too long for the panels to be a stream.
     let next = if p == 0 && panels[1] != panel { panels[1] } else { fetch.next(0) };
+    let ahead = Ahead::of_floats(T);
     let mut sums = [[[_mm256_setzero_ps(); T]; 2]; U];
     // SAFETY: pairs below `pairs` lie in the panel and the tile.
     unsafe {
@@ -67,7 +65,10 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
         let together = if T == 1 { 2 * LINE } else { LINE / 2 };
         for first in (0..pairs).step_by(together) {
             let x = FloatLines { first: x.first.add(first / (LINE / 2) * x.line), ..x };
-            let ahead = (T <= 2).then(|| format::ahead(panel, next, first * bytes, pairs * bytes, PREFETCH));
+            let places = (T <= 2).then(|| {
+                let place = |distance| format::ahead(panel, next, first * bytes, pairs * bytes, distance);
+                (ahead, [place(ahead.first), place(ahead.second)])
+            });
             if T > 2 {
                 fetch.of_line(p, first / (LINE / 2));
             }
@@ -76,12 +77,12 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
             let mut pair = 0;
             while pair + U <= count {
                 for (u, sums) in sums.iter_mut().enumerate() {
-                    step::<DTYPE, T>(panel, ahead, pair + u, x.columns_from(2 * (pair + u)), sums);
+                    step::<DTYPE, T>(panel, places, pair + u, x.columns_from(2 * (pair + u)), sums);
                 }
                 pair += U;
             }
             while pair < count {
-                step::<DTYPE, T>(panel, ahead, pair, x.columns_from(2 * pair), &mut sums[0]);
+                step::<DTYPE, T>(panel, places, pair, x.columns_from(2 * pair), &mut sums[0]);
                 pair += 1;
             }
         }
@@ -97,7 +98,8 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
     }
 }
 
-/// Two columns of a panel times `T` tokens, whose values are at `x` and every line on; as far behind `ahead` lies what is fetched, if anything is.
+/// Two columns of a panel times `T` tokens, whose values are at `x` and every line on; as far behind the places beside `ahead`
+/// (near, far) lies what is fetched, if anything is.
 ///
 /// # Safety
 /// As [`float`], with `pair` below the number of pairs.
@@ -105,7 +107,7 @@ unsafe fn tile<const DTYPE: u8, const T: usize, const U: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn step<const DTYPE: u8, const T: usize>(
     panel: *const u8,
-    ahead: Option<*const u8>,
+    ahead: Option<(Ahead, [*const u8; 2])>,
     pair: usize,
     x: FloatLines,
     sums: &mut [[__m256; T]; 2],
@@ -113,9 +115,10 @@ unsafe fn step<const DTYPE: u8, const T: usize>(
     // SAFETY: the caller's promises; prefetches may go beyond the end.
     unsafe {
         let bytes = 2 * PANEL * kernels::float_dtype(DTYPE).block_bytes();
-        if let Some(ahead) = ahead {
+        if let Some((ahead, places)) = ahead {
             for line in 0..bytes / 64 {
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(pair * bytes + 64 * line).cast());
+                let [near, far] = places.map(|place| place.wrapping_add(pair * bytes + 64 * line));
+                ahead.prefetch(near, far);
             }
         }
         for (c, column) in columns::<DTYPE>(panel, pair).into_iter().enumerate() {
