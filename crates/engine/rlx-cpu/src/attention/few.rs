@@ -13,8 +13,8 @@ use crate::math::simd::{Simd, simd_dispatch};
 /// Scores of one row: sums are written four at a time, so up to three are written beyond the last.
 pub(super) const SCORE_STRIDE: usize = FEW_TOKENS + 16;
 
-/// Bytes of keys, or values, that are asked for in the first-level cache before they are used; AMD's processors do as well without a
-/// second request.
+/// Bytes of keys, or values, that are asked for in the first-level cache before they are used; not of AMD's processors, which want no
+/// second request for weights.
 const NEAR_BYTES: usize = 4 << 10;
 
 /// Keys, or values, between two rounds of the softmax: these and those fetched meanwhile stay in the second-level cache.
