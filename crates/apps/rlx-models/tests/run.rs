@@ -299,6 +299,11 @@ fn bench_measures_at_every_depth_and_number_of_sequences() {
     let too_long = run(&["bench", &weights, "-p", "0", "-n", "4", "-d", "300000", "--sequences", "4"]);
     assert_eq!(too_long.status.code(), Some(1));
     assert!(stderr(&too_long).contains("tg4 x4 @ d300000 is more than a test of a million tokens"));
+    let huge = usize::MAX.to_string();
+    for args in [["-d", &huge], ["--sequences", &huge], ["-p", &huge], ["-n", &huge]] {
+        let too_long = run(&[&["bench", &weights][..], &args].concat());
+        assert!(stderr(&too_long).contains("more than a test of a million tokens"), "{args:?}");
+    }
     assert_eq!(run(&["bench", &weights, "--sequences", "0"]).status.code(), Some(2));
 }
 

@@ -43,15 +43,15 @@ impl Test {
     pub fn tokens(&self) -> usize {
         match self.work {
             Work::Prompt(tokens) => tokens,
-            Work::Generate { tokens, sequences } => tokens * sequences,
+            Work::Generate { tokens, sequences } => tokens.saturating_mul(sequences),
         }
     }
 
     /// Tokens of a sequence at its end.
     pub fn length(&self) -> usize {
         match self.work {
-            Work::Prompt(tokens) => self.depth + tokens,
-            Work::Generate { tokens, .. } => self.depth + 1 + tokens,
+            Work::Prompt(tokens) => self.depth.saturating_add(tokens),
+            Work::Generate { tokens, .. } => self.depth.saturating_add(1).saturating_add(tokens),
         }
     }
 

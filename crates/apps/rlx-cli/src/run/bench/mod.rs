@@ -175,7 +175,7 @@ fn tests(args: &Args) -> anyhow::Result<Vec<Test>> {
     }
     let tests: Vec<Test> =
         args.depth.iter().flat_map(|&depth| works.iter().map(move |&work| Test { work, depth })).collect();
-    let too_long = |test: &&Test| test.length().checked_mul(test.sequences()).is_none_or(|total| total > 1 << 20);
+    let too_long = |test: &&Test| test.length().saturating_mul(test.sequences()) > 1 << 20;
     match tests.iter().find(too_long) {
         _ if tests.is_empty() => Err(crate::UsageError("nothing to measure: -p and -n are both 0".into()).into()),
         Some(test) => anyhow::bail!("{} is more than a test of a million tokens", test.name()),
